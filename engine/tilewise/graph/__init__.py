@@ -1,0 +1,6 @@
+"""The graph and what is known statically of its values."""
+
+from tilewise.graph.facts import UNKNOWN, Fact
+from tilewise.graph.ir import Graph, Node
+
+__all__ = ["UNKNOWN", "Fact", "Graph", "Node"]

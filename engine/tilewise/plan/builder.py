@@ -1,0 +1,244 @@
+"""Builds a plan: places values, lowers nodes, finds lifetimes, writes over dead inputs, lays out the arena."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, MutableMapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+import tilewise_kernels
+from tilewise.graph import UNKNOWN, Fact, Graph, Node
+from tilewise.ops.base import Op
+from tilewise.ops.inference import infer
+from tilewise.ops.table import make
+from tilewise.plan.lowering import Buffer, Lowering, Ref, Step
+from tilewise.plan.memory import assign_offsets
+
+ConstantStore = MutableMapping[tuple, np.ndarray]
+
+
+@dataclass(slots=True)
+class Segment:
+    """Consecutive kernel steps, run in one native call; first/last are indices in the plan's order."""
+
+    steps: list[Step] = field(default_factory=list)
+    first: int = 0
+
+
+@dataclass(slots=True)
+class HostStep:
+    """A node evaluated in NumPy between segments."""
+
+    op: Op
+    index: int
+    frees: list[str] = field(default_factory=list)
+
+
+class Builder:
+    """One use: `Builder(...).build()` fills `items`, `refs`, `facts` and `arena_bytes`.
+
+    inputs: facts of the graph's inputs with known shapes where the caller knows them.
+    constants: the model's store of packed constants, shared by all its plans.
+    native: False plans everything on the host, for a build without kernels.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        inputs: Mapping[str, Fact],
+        constants: ConstantStore,
+        outer: Mapping[str, Fact] | None = None,
+        native: bool = True,
+    ) -> None:
+        self.graph = graph
+        self.native = native and tilewise_kernels.NATIVE
+        self.facts = infer(graph, inputs, outer)
+        self.items: list[Segment | HostStep] = []
+        self.refs: dict[str, Ref] = {}
+        self.arena_bytes = 0
+        self._constants = constants
+        self._external = set(graph.inputs) | set(outer or {})
+        self._index = 0
+
+    def build(self) -> Builder:
+        for node in self.graph.nodes:
+            if not self._is_constant(node):
+                self._add(node)
+        self._count_lifetimes()
+        self._place_outputs()
+        self._merge_inplace()
+        self.arena_bytes = assign_offsets(self._arena_buffers())
+        self._find_last_host_reads()
+        return self
+
+    # What `Lowering` asks for.
+
+    def place(self, name: str, fact: Fact) -> Ref:
+        if name not in self.refs:
+            self.refs[name] = Ref(self._buffer(name, fact))
+        return self.refs[name]
+
+    def bind(self, name: str, ref: Ref) -> None:
+        self.refs[name] = ref
+
+    def constant(self, key: tuple, make_array: Callable[[], np.ndarray]) -> np.ndarray:
+        array = self._constants.get(key)
+        if array is None:
+            array = self._constants[key] = np.ascontiguousarray(make_array())
+        return array
+
+    def has_kernel(self, name: str) -> bool:
+        return tilewise_kernels.has(name)
+
+    def _buffer(self, name: str, fact: Fact) -> Buffer:
+        if fact.value is not None:
+            array = self.constant((name, ""), lambda: np.require(fact.value, requirements="CA"))
+            return Buffer(array.nbytes, "const", name, array)
+        return Buffer(fact.nbytes, "input" if name in self._external else "arena", name)
+
+    # Nodes to steps.
+
+    def _is_constant(self, node: Node) -> bool:
+        return all(self.facts[name].value is not None for name in node.outputs if name)
+
+    def _add(self, node: Node) -> None:
+        op = make(node)
+        steps = self._lower(op)
+        if steps is None:
+            self.items.append(HostStep(op, self._index))
+            self._index += 1
+            return
+        if not steps:
+            return
+        if not self.items or not isinstance(self.items[-1], Segment):
+            self.items.append(Segment(first=self._index))
+        segment = self.items[-1]
+        assert isinstance(segment, Segment)
+        segment.steps.extend(steps)
+        self._index += len(steps)
+
+    def _lower(self, op: Op) -> list[Step] | None:
+        """The node's steps, or None where it runs on the host."""
+        if not self.native:
+            return None
+        node = op.node
+        ins = [self.facts.get(name, UNKNOWN) if name else None for name in node.inputs]
+        outs = [self.facts[name] if name else None for name in node.outputs]
+        if not all(f is None or _fits(f) for f in (*ins, *outs)):
+            return None
+        if op.control_flow:
+            return None
+        lowering = Lowering(node, ins, outs, self)
+        before = dict(self.refs)
+        if op.lower(lowering):
+            return lowering.steps
+        self.refs = before
+        return None
+
+    # Lifetimes.
+
+    def _count_lifetimes(self) -> None:
+        for item in self.items:
+            if isinstance(item, Segment):
+                for i, step in enumerate(item.steps, item.first):
+                    for arg in step.args:
+                        if isinstance(arg, Ref):
+                            _touch(arg.buffer, i)
+            else:
+                for name in (*item.op.node.reads(), *item.op.node.outputs):
+                    if name in self.refs:
+                        _touch(self.refs[name].buffer, item.index)
+        for name in self.graph.outputs:
+            if name in self.refs:
+                _touch(self.refs[name].buffer, self._index)
+
+    def _place_outputs(self) -> None:
+        """Kernels write graph outputs straight into the caller's arrays where a buffer is one output's alone."""
+        for name in self.graph.outputs:
+            ref = self.refs.get(name)
+            if ref is None or ref.buffer.kind != "arena" or ref.offset or ref.buffer.first < 0:
+                continue
+            if ref.buffer.nbytes == self.facts[name].nbytes:
+                ref.buffer.kind = "output"
+                ref.buffer.name = name
+
+    def _merge_inplace(self) -> None:
+        """Let a step write over an input that dies with it."""
+        merged: dict[int, Buffer] = {}
+
+        def root(buffer: Buffer) -> Buffer:
+            while id(buffer) in merged:
+                buffer = merged[id(buffer)]
+            return buffer
+
+        for segment in self.items:
+            if not isinstance(segment, Segment):
+                continue
+            for i, step in enumerate(segment.steps, segment.first):
+                for written, read in step.inplace:
+                    new, old = root(written), root(read)
+                    if new is old or not _mergeable(new, old, i):
+                        continue
+                    keep, gone = (new, old) if new.kind == "output" else (old, new)
+                    merged[id(gone)] = keep
+                    keep.first = min(new.first, old.first)
+                    keep.last = max(new.last, old.last)
+        if merged:
+            self._rebind(root)
+
+    def _rebind(self, root: Callable[[Buffer], Buffer]) -> None:
+        def move(arg):
+            return Ref(root(arg.buffer), arg.offset) if isinstance(arg, Ref) else arg
+
+        for item in self.items:
+            if isinstance(item, Segment):
+                for step in item.steps:
+                    step.args = tuple(move(a) for a in step.args)
+        self.refs = {name: move(ref) for name, ref in self.refs.items()}
+
+    def _arena_buffers(self) -> list[Buffer]:
+        found: dict[int, Buffer] = {}
+        for item in self.items:
+            if isinstance(item, Segment):
+                for step in item.steps:
+                    for arg in step.args:
+                        if isinstance(arg, Ref) and arg.buffer.kind == "arena":
+                            found[id(arg.buffer)] = arg.buffer
+        for ref in self.refs.values():
+            if ref.buffer.kind == "arena" and ref.buffer.first >= 0:
+                found[id(ref.buffer)] = ref.buffer
+        return list(found.values())
+
+    def _find_last_host_reads(self) -> None:
+        """Host values are dropped after their last reader."""
+        keep = set(self.graph.outputs)
+        seen: set[str] = set()
+        for item in reversed(self.items):
+            if isinstance(item, HostStep):
+                for name in dict.fromkeys((*item.op.node.reads(), *item.op.node.outputs)):
+                    if name and name not in seen and name not in keep:
+                        seen.add(name)
+                        item.frees.append(name)
+
+
+def _touch(buffer: Buffer, index: int) -> None:
+    if buffer.first < 0:
+        buffer.first = index
+    buffer.last = max(buffer.last, index)
+
+
+def _mergeable(new: Buffer, old: Buffer, index: int) -> bool:
+    if old.kind != "arena" or new.kind not in ("arena", "output") or new.nbytes != old.nbytes:
+        return False
+    return old.last == index and new.first == index
+
+
+def _fits(fact: Fact) -> bool:
+    """A tensor that a buffer can hold: shape known, not empty, a dtype of plain bytes."""
+    return (
+        fact.known_shape
+        and fact.dtype is not None
+        and not fact.dtype.hasobject
+        and fact.size > 0
+    )

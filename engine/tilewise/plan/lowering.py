@@ -1,0 +1,157 @@
+"""What an operator sees while it is lowered: its facts, buffers for its values, and a place for its steps."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+
+from tilewise.graph import Fact, Node
+
+
+@dataclass(slots=True, eq=False)
+class Buffer:
+    """A run of bytes: in the arena, a constant's, or an array of the caller's (an input or output of the graph).
+
+    first/last: the step that first writes and the one that last touches it.
+    """
+
+    nbytes: int
+    kind: str = "arena"  # "arena", "const", "input", "output"
+    name: str = ""
+    array: np.ndarray | None = None
+    first: int = -1
+    last: int = -1
+    offset: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Ref:
+    """A place in a buffer, `offset` bytes from its start."""
+
+    buffer: Buffer
+    offset: int = 0
+
+    def at(self, nbytes: int) -> Ref:
+        """The place `nbytes` further on."""
+        return Ref(self.buffer, self.offset + nbytes)
+
+
+Arg = Ref | int | float
+
+
+@dataclass(slots=True, eq=False)
+class Step:
+    """One kernel call: `tasks` independent tasks over the same arguments.
+
+    inplace: pairs (written, read) of buffers that may be one, if nothing reads the second one later.
+    """
+
+    kernel: str
+    tasks: int
+    args: tuple[Arg, ...]
+    node: Node
+    inplace: list[tuple[Buffer, Buffer]] = field(default_factory=list)
+
+
+class Store(Protocol):
+    """What a plan under construction offers: where values live, and constants packed once for a model."""
+
+    def place(self, name: str, fact: Fact) -> Ref: ...
+
+    def bind(self, name: str, ref: Ref) -> None: ...
+
+    def constant(self, key: tuple, make: Callable[[], np.ndarray]) -> np.ndarray: ...
+
+    def has_kernel(self, name: str) -> bool: ...
+
+
+class Lowering:
+    """Collects the steps of one node.
+
+    ins/outs: facts with known shapes; an input left out is None.
+    """
+
+    def __init__(
+        self, node: Node, ins: Sequence[Fact | None], outs: Sequence[Fact | None], store: Store
+    ) -> None:
+        self.node = node
+        self.ins = list(ins)
+        self.outs = list(outs)
+        self.steps: list[Step] = []
+        self._store = store
+        self._pending: list[tuple[int, int]] = []
+
+    def is_dtype(self, dtype: str = "float32") -> bool:
+        """True where every input and output present has this dtype."""
+        return all(f is None or f.dtype == dtype for f in (*self.ins, *self.outs))
+
+    def has(self, kernel: str) -> bool:
+        """True where the kernel is available in this process."""
+        return self._store.has_kernel(kernel)
+
+    def wants(self, i: int) -> bool:
+        """True where output `i` is asked for."""
+        return i < len(self.node.outputs) and bool(self.node.outputs[i])
+
+    def input(self, i: int) -> Ref:
+        """Where input `i` lies, C-contiguous. Constants too."""
+        return self._store.place(self.node.inputs[i], self._fact(self.ins, i))
+
+    def output(self, i: int = 0) -> Ref:
+        """Where output `i` is to be written, C-contiguous."""
+        return self._store.place(self.node.outputs[i], self._fact(self.outs, i))
+
+    def value(self, i: int) -> np.ndarray | None:
+        """The content of input `i` where it is a constant, else None (also for one left out)."""
+        fact = self.ins[i] if i < len(self.ins) else None
+        return None if fact is None or fact.value is None else np.asarray(fact.value)
+
+    def temp(self, nbytes: int) -> Ref:
+        """Scratch that lives from the first to the last step of this node that takes it."""
+        return Ref(Buffer(max(int(nbytes), 1)))
+
+    def const(self, array: np.ndarray) -> Ref:
+        """A constant of this plan (a table of offsets, strides, coefficients)."""
+        array = np.ascontiguousarray(array)
+        return Ref(Buffer(array.nbytes, "const", array=array))
+
+    def packed(self, i: int, form: str, make: Callable[[], np.ndarray]) -> Ref:
+        """A constant derived from constant input `i` alone and shared by all plans of the model.
+
+        form: names the derivation; one (input, form) is made once.
+        """
+        array = self._store.constant((self.node.inputs[i], form), make)
+        return Ref(Buffer(array.nbytes, "const", array=array))
+
+    def step(self, kernel: str, tasks: int, *args: Arg) -> None:
+        """One kernel call cut into `tasks` tasks; refs become addresses, floats the bits of a double."""
+        self.steps.append(Step(kernel, int(tasks), args, self.node))
+
+    def alias(self, out: int, into: int, offset: int = 0) -> None:
+        """Output `out` is input `into` seen from `offset` bytes on, C-contiguous; nothing is copied."""
+        self._store.bind(self.node.outputs[out], self.input(into).at(offset))
+
+    def inplace(self, out: int, into: int) -> None:
+        """The last step may write output `out` over input `into` (same shape and dtype), task by task."""
+        self.steps[-1].inplace.append((self.output(out).buffer, self.input(into).buffer))
+
+    @staticmethod
+    def _fact(facts: Sequence[Fact | None], i: int) -> Fact:
+        fact = facts[i]
+        if fact is None:
+            raise IndexError(f"value {i} is left out")
+        return fact
+
+
+def chunks(size: int, grain: int) -> int:
+    """How many tasks of `grain` elements cover `size`."""
+    return max(1, -(-size // grain))
+
+
+def float_bits(value: float) -> int:
+    """The bits of a double, as a signed 64-bit integer, for a kernel's argument list."""
+    return struct.unpack("<q", struct.pack("<d", value))[0]

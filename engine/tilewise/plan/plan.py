@@ -1,0 +1,321 @@
+"""A plan: the flat list of steps for one set of input shapes, and the contexts that run it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+import tilewise_kernels
+from tilewise.errors import ExecutionError
+from tilewise.graph import Fact, Graph
+from tilewise.ops.inference import evaluate
+from tilewise.plan.builder import Builder, HostStep, Segment
+from tilewise.plan.lowering import Buffer, Ref, Step, float_bits
+from tilewise.plan.memory import ALIGNMENT
+
+SubgraphCall = Callable[[Graph, Mapping[str, object]], list]
+IDLE_CONTEXTS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class StepInfo:
+    """One line of a plan: the node, its operator, the kernel ("host" for NumPy) and its tasks."""
+
+    node: str
+    op_type: str
+    kernel: str
+    tasks: int
+
+
+@dataclass(frozen=True, slots=True)
+class BufferInfo:
+    """Where a value or scratch lies in the arena, and the steps between which it lives."""
+
+    name: str
+    offset: int
+    nbytes: int
+    first: int
+    last: int
+
+
+@dataclass(slots=True)
+class Program:
+    """A segment as the executor takes it: `code` rows and one argument array still without addresses of a run.
+
+    arena: positions in `args` of offsets into the arena. external: positions by name of a caller's array.
+    """
+
+    code: np.ndarray
+    args: np.ndarray
+    arena: np.ndarray
+    external: dict[str, tuple[np.ndarray, np.ndarray]]
+    steps: list[Step]
+
+
+@dataclass(slots=True)
+class Context:
+    """What one run at a time needs: an arena and programs that point into it."""
+
+    arena: np.ndarray
+    args: list[np.ndarray]
+    views: dict[str, np.ndarray] = field(default_factory=dict)
+
+
+class Plan:
+    """All that a run with inputs of known shapes needs, immutable once built.
+
+    peak_bytes: bytes of the arena, the scratch of all kernels included; inputs, outputs and constants excluded.
+    """
+
+    def __init__(self, builder: Builder) -> None:
+        self.graph = builder.graph
+        self.facts = builder.facts
+        self.peak_bytes = builder.arena_bytes
+        self._refs = builder.refs
+        self._items = [
+            item if isinstance(item, HostStep) else link(item) for item in builder.items
+        ]
+        self._loaded = self._host_loads()
+        self._stored = self._host_stores()
+        self._idle: list[Context] = []
+        self._lock = threading.Lock()
+
+    @property
+    def steps(self) -> list[StepInfo]:
+        """Every step in the order of execution."""
+        out = []
+        for item in self._items:
+            if isinstance(item, HostStep):
+                out.append(StepInfo(item.op.node.label, item.op.node.op_type, "host", 1))
+            else:
+                out += [StepInfo(s.node.label, s.node.op_type, s.kernel, s.tasks) for s in item.steps]
+        return out
+
+    @property
+    def arena(self) -> list[BufferInfo]:
+        """The arena's layout, by offset."""
+        found: dict[int, Buffer] = {}
+        for item in self._items:
+            if isinstance(item, Program):
+                for step in item.steps:
+                    found.update({id(a.buffer): a.buffer for a in step.args if isinstance(a, Ref)})
+        rows = [
+            BufferInfo(b.name, b.offset, b.nbytes, b.first, b.last) for b in found.values() if b.kind == "arena"
+        ]
+        return sorted(rows, key=lambda r: (r.offset, r.first))
+
+    def run(
+        self,
+        feeds: Mapping[str, object],
+        outputs: Sequence[str],
+        threads: int,
+        call: SubgraphCall,
+        times: list[tuple[StepInfo, int]] | None = None,
+    ) -> list:
+        """Arrays of `outputs` for `feeds` (checked by the caller), which own their memory.
+
+        call: runs a subgraph of a control-flow node. times: where given, (step, nanoseconds) are appended.
+        """
+        context = self._take()
+        try:
+            return Run(self, context, feeds, threads, call, times).outputs(outputs)
+        finally:
+            with self._lock:
+                if len(self._idle) < IDLE_CONTEXTS:
+                    self._idle.append(context)
+
+    def _take(self) -> Context:
+        with self._lock:
+            if self._idle:
+                return self._idle.pop()
+        return self._new_context()
+
+    def _new_context(self) -> Context:
+        block = np.empty(self.peak_bytes + ALIGNMENT, np.uint8)
+        start = -block.ctypes.data % ALIGNMENT
+        arena = block[start : start + self.peak_bytes]
+        args = []
+        for item in self._items:
+            if isinstance(item, Program):
+                linked = item.args.copy()
+                linked[item.arena] += arena.ctypes.data
+                args.append(linked)
+        return Context(arena, args)
+
+    def _host_loads(self) -> set[str]:
+        """Values in the arena that host steps or the caller read."""
+        names = {n for item in self._items if isinstance(item, HostStep) for n in item.op.node.reads()}
+        return {n for n in names | set(self.graph.outputs) if n in self._refs and self._is_written(n)}
+
+    def _host_stores(self) -> set[str]:
+        """Values that host steps make and kernels read."""
+        names = {n for item in self._items if isinstance(item, HostStep) for n in item.op.node.outputs}
+        return {n for n in names if n in self._refs and self._is_written(n)}
+
+    def _is_written(self, name: str) -> bool:
+        buffer = self._refs[name].buffer
+        return buffer.kind in ("arena", "output") and buffer.first >= 0
+
+    def view(self, context: Context, made: Mapping[str, np.ndarray], name: str) -> np.ndarray:
+        """The array of a value that kernels read or write."""
+        ref, fact = self._refs[name], self.facts[name]
+        if ref.buffer.kind == "arena":
+            view = context.views.get(name)
+            if view is None:
+                start = ref.buffer.offset + ref.offset
+                view = context.arena[start : start + fact.nbytes].view(fact.dtype).reshape(fact.shape)
+                context.views[name] = view
+            return view
+        if ref.buffer.kind == "output" and ref.buffer.name == name:
+            return made[name]
+        owner = made[ref.buffer.name] if ref.buffer.kind in ("output", "input") else ref.buffer.array
+        raw = np.ascontiguousarray(owner).reshape(-1).view(np.uint8)
+        return raw[ref.offset : ref.offset + fact.nbytes].view(fact.dtype).reshape(fact.shape)
+
+
+class Run:
+    """One run of a plan in one context."""
+
+    def __init__(self, plan: Plan, context: Context, feeds, threads: int, call, times) -> None:
+        self.plan = plan
+        self.context = context
+        self.threads = threads
+        self.call = call
+        self.times = times
+        self.values: dict[str, object] = dict(feeds)
+        self.arrays: dict[str, np.ndarray] = {}
+        program = 0
+        for item in plan._items:
+            if isinstance(item, HostStep):
+                self._host(item)
+            else:
+                self._segment(item, context.args[program])
+                program += 1
+
+    def outputs(self, names: Sequence[str]) -> list:
+        return [self._own(self._fetch(name)) for name in names]
+
+    def _segment(self, program: Program, args: np.ndarray) -> None:
+        for name, (positions, offsets) in program.external.items():
+            args[positions] = offsets + self._external(name).ctypes.data
+        if self.times is None:
+            tilewise_kernels.run(program.code, args, self.threads)
+            return
+        times = np.zeros(len(program.steps), np.int64)
+        tilewise_kernels.run(program.code, args, self.threads, times)
+        for step, spent in zip(program.steps, times.tolist(), strict=True):
+            self.times.append(
+                (StepInfo(step.node.label, step.node.op_type, step.kernel, step.tasks), spent)
+            )
+
+    def _external(self, name: str) -> np.ndarray:
+        """The caller's array of an input, C-contiguous and aligned, or a new one for an output."""
+        array = self.arrays.get(name)
+        if array is None:
+            fed = self.values.get(name)
+            if fed is None:
+                fact = self.plan.facts[name]
+                array = np.empty(fact.shape, fact.dtype)
+            else:
+                array = np.require(fed, requirements="CA")
+            self.arrays[name] = array
+        return array
+
+    def _host(self, item: HostStep) -> None:
+        node = item.op.node
+        ins = [self._fetch(name) if name else None for name in node.inputs]
+        ins += [self._fetch(name) for name in node.captures]
+        results = evaluate(item.op, ins, self.call)
+        for name, result in zip(node.outputs, results, strict=False):
+            if not name:
+                continue
+            if name in self.plan._stored:
+                self._store(item, name, result)
+            else:
+                self.values[name] = self._detach(result)
+        for name in item.frees:
+            self.values.pop(name, None)
+
+    def _store(self, item: HostStep, name: str, result: np.ndarray) -> None:
+        fact = self.plan.facts[name]
+        if result.shape != fact.shape or result.dtype != fact.dtype:
+            node = item.op.node
+            raise ExecutionError(
+                f"node {node.label!r} ({node.op_type}): output {name!r} came as {Fact.of(result)}, planned as {fact}"
+            )
+        if self.plan._refs[name].buffer.kind == "output":
+            self._external(self.plan._refs[name].buffer.name)
+        self.plan.view(self.context, self.arrays, name)[...] = result
+
+    def _fetch(self, name: str):
+        """A value as host steps and callers see it: an array, a list for a sequence, None for an empty optional."""
+        if name in self.plan._loaded:
+            buffer = self.plan._refs[name].buffer
+            if buffer.kind == "output":
+                self._external(buffer.name)
+            return self.plan.view(self.context, self.arrays, name)
+        if name in self.values:
+            return self.values[name]
+        fact = self.plan.facts[name]
+        if fact.value is not None:
+            return fact.value
+        buffer = self.plan._refs[name].buffer
+        if buffer.kind == "input":
+            self._external(buffer.name)
+        return self.plan.view(self.context, self.arrays, name)
+
+    def _detach(self, result):
+        """A result that does not lie in the arena, whose bytes later steps write over."""
+        if isinstance(result, np.ndarray) and np.may_share_memory(result, self.context.arena):
+            return result.copy()
+        if isinstance(result, list):
+            return [self._detach(r) for r in result]
+        return result
+
+    def _own(self, value):
+        """A value that the caller may keep and change."""
+        if isinstance(value, np.ndarray):
+            mine = any(value is a for n, a in self.arrays.items() if n not in self.plan.graph.inputs)
+            return value if mine else np.array(value)
+        if isinstance(value, list):
+            return [self._own(v) for v in value]
+        return value
+
+
+def link(segment: Segment) -> Program:
+    """Steps as arrays: constants' addresses are final, the arena's and the caller's are filled in later."""
+    code: list[int] = []
+    args: list[int] = []
+    arena: list[int] = []
+    external: dict[str, tuple[list[int], list[int]]] = {}
+    for step in segment.steps:
+        code += [tilewise_kernels.address(step.kernel), len(args), step.tasks]
+        for arg in step.args:
+            if isinstance(arg, Ref):
+                args.append(_address(arg, len(args), arena, external))
+            else:
+                args.append(float_bits(arg) if isinstance(arg, float) else int(arg))
+    return Program(
+        np.array(code, np.int64),
+        np.array(args, np.int64),
+        np.array(arena, np.int64),
+        {n: (np.array(p, np.int64), np.array(o, np.int64)) for n, (p, o) in external.items()},
+        segment.steps,
+    )
+
+
+def _address(ref: Ref, position: int, arena: list[int], external: dict) -> int:
+    buffer = ref.buffer
+    if buffer.kind == "arena":
+        arena.append(position)
+        return buffer.offset + ref.offset
+    if buffer.kind == "const":
+        assert buffer.array is not None
+        return buffer.array.ctypes.data + ref.offset
+    positions, offsets = external.setdefault(buffer.name, ([], []))
+    positions.append(position)
+    offsets.append(ref.offset)
+    return 0

@@ -1,0 +1,1 @@
+"""Models at run time: loading, checking of inputs, plans by shapes, threads."""

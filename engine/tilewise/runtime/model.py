@@ -1,0 +1,206 @@
+"""A loaded model: what a person calls."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from tilewise.errors import InputError
+from tilewise.graph import Fact, Graph
+from tilewise.graph.facts import Shape
+from tilewise.plan.builder import Builder
+from tilewise.plan.plan import Plan, StepInfo
+from tilewise.runtime.feeds import check_feeds
+from tilewise.runtime.threads import check_threads
+
+MAX_PLANS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class TensorInfo:
+    """An input or output as declared: a free dim is its name or None; shape is None where the rank is free."""
+
+    name: str
+    shape: Shape | None
+    dtype: np.dtype | None
+    kind: str = "tensor"
+
+
+class GraphRunner:
+    """Runs one graph for any input shapes, keeping the latest plans; subgraphs get runners of their own."""
+
+    def __init__(self, graph: Graph, native: bool = True) -> None:
+        self.graph = graph
+        self._native = native
+        self._constants: dict[tuple, np.ndarray] = {}
+        self._plans: OrderedDict[tuple, Plan] = OrderedDict()
+        self._subgraphs: dict[int, GraphRunner] = {}
+        self._lock = threading.Lock()
+
+    def run(
+        self,
+        feeds: Mapping[str, object],
+        outputs: Sequence[str],
+        threads: int,
+        times: list[tuple[StepInfo, int]] | None = None,
+    ) -> list:
+        """Values of `outputs`; `feeds` holds all graph inputs and captured values, already checked."""
+
+        def call(graph: Graph, inner: Mapping[str, object]) -> list:
+            return self._subgraph(graph).run(inner, graph.outputs, threads, times)
+
+        return self.plan(feeds).run(feeds, outputs, threads, call, times)
+
+    def plan(self, feeds: Mapping[str, object]) -> Plan:
+        """The plan for the shapes of `feeds`, made once and kept while it is among the latest used."""
+        key = tuple((name, *_signature(value)) for name, value in feeds.items())
+        with self._lock:
+            plan = self._plans.get(key)
+            if plan is not None:
+                self._plans.move_to_end(key)
+                return plan
+            plan = self._build({name: _fact(value) for name, value in feeds.items()})
+            self._plans[key] = plan
+            while len(self._plans) > MAX_PLANS:
+                self._plans.popitem(last=False)
+            return plan
+
+    def plan_for(self, facts: Mapping[str, Fact]) -> Plan:
+        """A plan for given facts of the inputs, not kept."""
+        with self._lock:
+            return self._build(facts)
+
+    def _build(self, facts: Mapping[str, Fact]) -> Plan:
+        inputs = {name: facts[name] for name in facts if name in self.graph.inputs}
+        outer = {name: fact for name, fact in facts.items() if name not in inputs}
+        return Plan(Builder(self.graph, inputs, self._constants, outer, self._native).build())
+
+    def _subgraph(self, graph: Graph) -> GraphRunner:
+        with self._lock:
+            runner = self._subgraphs.get(id(graph))
+            if runner is None:
+                runner = self._subgraphs[id(graph)] = GraphRunner(graph, self._native)
+            return runner
+
+
+class Model:
+    """An ONNX model ready to run.
+
+    Made by `tilewise.load`. Calls may come from any number of threads at once. Objects pickle.
+    """
+
+    def __init__(self, graph: Graph, threads: int | None = None, *, native: bool = True) -> None:
+        self.threads = check_threads(threads)
+        self.graph = graph
+        self._native = native
+        self._runner = GraphRunner(graph, native)
+
+    def __reduce__(self) -> tuple:
+        return (_rebuild, (self.graph, self.threads, self._native))
+
+    @property
+    def inputs(self) -> list[TensorInfo]:
+        """What must be fed, in graph order."""
+        return [self._info(name) for name in self.graph.inputs]
+
+    @property
+    def outputs(self) -> list[TensorInfo]:
+        return [self._info(name) for name in self.graph.outputs]
+
+    def __call__(self, *args: object):
+        """Run on positional inputs in graph order: one value for a model with one output, else a tuple."""
+        if len(args) != len(self.graph.inputs):
+            raise InputError(
+                f"expected {len(self.graph.inputs)} input(s) {self.graph.inputs}, got {len(args)}"
+            )
+        feeds = check_feeds(self.graph, dict(zip(self.graph.inputs, args, strict=True)))
+        results = self._runner.run(feeds, self.graph.outputs, self.threads)
+        return results[0] if len(results) == 1 else tuple(results)
+
+    def run(self, feeds: Mapping[str, object], outputs: Sequence[str] | None = None) -> dict[str, object]:
+        """Run on inputs by name; the values of `outputs` (all, in graph order, by default) by name.
+
+        Inputs are checked for name, rank, shape and dtype, exactly; `InputError` says what does not fit.
+        Results own their memory.
+        """
+        names = self._output_names(outputs)
+        checked = check_feeds(self.graph, feeds)
+        return dict(zip(names, self._runner.run(checked, names, self.threads), strict=True))
+
+    def profile(self, feeds: Mapping[str, object]) -> list[tuple[StepInfo, int]]:
+        """One run; every kernel step of it with its nanoseconds."""
+        times: list[tuple[StepInfo, int]] = []
+        self._runner.run(check_feeds(self.graph, feeds), self.graph.outputs, self.threads, times)
+        return times
+
+    def plan(self, shapes: Mapping[str, Sequence[int]] | None = None) -> Plan:
+        """The plan for inputs of these shapes: its steps, peak bytes and arena layout.
+
+        shapes: by input name; inputs whose declared shape has no free dim may be left out.
+        """
+        facts = {}
+        for name in self.graph.inputs:
+            declared = self.graph.facts.get(name, Fact())
+            shape = (shapes or {}).get(name, declared.shape)
+            if shape is None or not all(isinstance(d, int | np.integer) for d in shape):
+                raise InputError(f"input {name!r}: a shape of integers is needed to plan, got {shape}")
+            facts[name] = Fact(declared.dtype, tuple(int(d) for d in shape))
+        unknown = sorted(set(shapes or {}) - set(facts))
+        if unknown:
+            raise InputError(f"no such input(s): {', '.join(unknown)}; the model has {self.graph.inputs}")
+        return self._runner.plan_for(facts)
+
+    def _output_names(self, outputs: Sequence[str] | None) -> list[str]:
+        if outputs is None:
+            return list(self.graph.outputs)
+        unknown = [name for name in outputs if name not in self.graph.outputs]
+        if unknown:
+            raise InputError(f"no such output(s): {unknown}; the model has {self.graph.outputs}")
+        return list(outputs)
+
+    def _info(self, name: str) -> TensorInfo:
+        fact = self.graph.facts.get(name, Fact())
+        return TensorInfo(name, fact.shape, fact.dtype, fact.kind)
+
+
+def load(source, threads: int | None = None) -> Model:
+    """A model from a path, bytes or an `onnx.ModelProto`.
+
+    threads: how many threads a run may use; None means min(CPU affinity, cgroup quota).
+    Raises `ModelError` for a malformed model, `UnsupportedError` listing all that cannot be run, `InputError`
+    for a wrong argument.
+    """
+    threads = check_threads(threads)
+    if not isinstance(source, str | os.PathLike | bytes | bytearray | memoryview) and not hasattr(
+        source, "SerializeToString"
+    ):
+        raise InputError(f"source: expected a path, bytes or onnx.ModelProto, got {type(source).__name__}")
+    from tilewise.onnx.check import load_checked
+    from tilewise.passes import optimize
+
+    return Model(optimize(load_checked(source)), threads)
+
+
+def _rebuild(graph: Graph, threads: int, native: bool) -> Model:
+    return Model(graph, threads, native=native)
+
+
+def _signature(value: object) -> tuple:
+    if isinstance(value, np.ndarray):
+        return (value.dtype, value.shape)
+    if isinstance(value, list):
+        return ("sequence",)
+    return (type(value).__name__,)
+
+
+def _fact(value: object) -> Fact:
+    if isinstance(value, np.ndarray):
+        return Fact(value.dtype, tuple(value.shape))
+    if isinstance(value, list):
+        return Fact(kind="sequence")
+    return Fact(kind="optional")

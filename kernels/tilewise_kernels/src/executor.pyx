@@ -1,0 +1,281 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, freethreading_compatible=True
+"""The executor: walks a plan's steps without the GIL, with one small pool of threads for the whole process.
+
+A running program owns a slot of the pool. For every step that has more than one task it opens the slot: whoever is
+free, the caller included, claims tasks one by one; the caller goes on when all are finished. Workers that find nothing
+spin for a moment and then sleep.
+"""
+
+from libc.stdint cimport int64_t, uintptr_t
+from libc.string cimport memset
+from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
+
+cdef extern from "atomics.h" nogil:
+    int64_t tw_load(const int64_t *p)
+    void tw_store(int64_t *p, int64_t v)
+    int64_t tw_add(int64_t *p, int64_t v)
+    bint tw_cas(int64_t *p, int64_t expected, int64_t desired)
+    void tw_pause()
+    int tw_cpu_level()
+
+cdef extern from "pthread.h" nogil:
+    ctypedef struct pthread_t:
+        pass
+    ctypedef struct pthread_attr_t:
+        pass
+    ctypedef struct pthread_mutex_t:
+        pass
+    ctypedef struct pthread_cond_t:
+        pass
+    int pthread_attr_init(pthread_attr_t *)
+    int pthread_attr_destroy(pthread_attr_t *)
+    int pthread_attr_setdetachstate(pthread_attr_t *, int)
+    int pthread_attr_setstacksize(pthread_attr_t *, size_t)
+    int pthread_create(pthread_t *, const pthread_attr_t *, void *(*)(void *) noexcept nogil, void *)
+    int pthread_mutex_init(pthread_mutex_t *, void *)
+    int pthread_mutex_lock(pthread_mutex_t *)
+    int pthread_mutex_unlock(pthread_mutex_t *)
+    int pthread_cond_init(pthread_cond_t *, void *)
+    int pthread_cond_wait(pthread_cond_t *, pthread_mutex_t *)
+    int pthread_cond_broadcast(pthread_cond_t *)
+    int pthread_atfork(void (*)() noexcept nogil, void (*)() noexcept nogil, void (*)() noexcept nogil)
+    int PTHREAD_CREATE_DETACHED
+
+ctypedef void (*kernel_t)(const int64_t *args, int64_t begin, int64_t end) noexcept nogil
+
+cdef enum:
+    SLOTS = 64              # programs that may run in parallel with help from the pool
+    MAX_THREADS = 256
+    STACK_BYTES = 4 << 20
+    CALLER_SPINS = 20000    # polls of a caller before it sleeps until its last task is done
+    WORKER_SPINS = 4000     # polls of a worker while some program is running
+    IDLE_SPINS = 200        # polls of a worker when none is
+    TASK_BITS = 32
+    CLOSED = 0x7FFFFFFF
+
+cdef struct Slot:
+    int64_t busy            # 1 while a program owns the slot
+    int64_t claim           # epoch << TASK_BITS | next task; CLOSED as next task while a step is being changed
+    int64_t kernel
+    int64_t args
+    int64_t tasks
+    int64_t done            # finished tasks of the open step
+    int64_t waiting         # 1 while the owner sleeps
+    int64_t helpers         # workers that the owner allows beside itself
+    int64_t helping         # workers inside the slot
+    int64_t pad[7]
+
+cdef Slot slots[SLOTS]
+cdef pthread_mutex_t mutex
+cdef pthread_cond_t work_cond, done_cond
+cdef int64_t workers = 0    # threads alive
+cdef int64_t running = 0    # programs that own a slot
+cdef int64_t sleepers = 0
+cdef int64_t ticket = 0     # grows with every opened step, so that a worker about to sleep sees new work
+cdef bint ready = False
+
+
+cdef void reset() noexcept nogil:
+    """The state of a process without workers; in a forked child the parent's threads and programs are gone."""
+    global workers, running, sleepers, ready
+    memset(slots, 0, sizeof(slots))
+    pthread_mutex_init(&mutex, NULL)
+    pthread_cond_init(&work_cond, NULL)
+    pthread_cond_init(&done_cond, NULL)
+    workers = running = sleepers = 0
+    ready = True
+
+
+cdef bint help_slot(Slot *slot) noexcept nogil:
+    """Claim and run tasks of the slot's open step until none is left; False where there was none."""
+    cdef int64_t claim, task, tasks, args
+    cdef kernel_t kernel
+    cdef bint helped = False
+    while True:
+        claim = tw_load(&slot.claim)
+        task = claim & <int64_t>0xFFFFFFFF
+        tasks = tw_load(&slot.tasks)
+        if task == CLOSED or task >= tasks:
+            return helped
+        kernel = <kernel_t><uintptr_t>tw_load(&slot.kernel)
+        args = tw_load(&slot.args)
+        # Success proves that the step read above was still the open one.
+        if not tw_cas(&slot.claim, claim, claim + 1):
+            continue
+        helped = True
+        kernel(<const int64_t *><uintptr_t>args, task, task + 1)
+        if tw_add(&slot.done, 1) == tasks and tw_load(&slot.waiting):
+            pthread_mutex_lock(&mutex)
+            pthread_cond_broadcast(&done_cond)
+            pthread_mutex_unlock(&mutex)
+
+
+cdef bint help_anyone() noexcept nogil:
+    cdef bint helped = False
+    cdef int i
+    for i in range(SLOTS):
+        if tw_load(&slots[i].busy) == 0:
+            continue
+        if tw_add(&slots[i].helping, 1) <= tw_load(&slots[i].helpers):
+            helped |= help_slot(&slots[i])
+        tw_add(&slots[i].helping, -1)
+    return helped
+
+
+cdef void *worker(void *unused) noexcept nogil:
+    cdef int64_t seen, spins = 0
+    while True:
+        seen = tw_load(&ticket)
+        if help_anyone():
+            spins = 0
+            continue
+        spins += 1
+        if spins < (WORKER_SPINS if tw_load(&running) else IDLE_SPINS):
+            tw_pause()
+            continue
+        pthread_mutex_lock(&mutex)
+        tw_add(&sleepers, 1)
+        while tw_load(&ticket) == seen:
+            pthread_cond_wait(&work_cond, &mutex)
+        tw_add(&sleepers, -1)
+        pthread_mutex_unlock(&mutex)
+        spins = 0
+
+
+cdef void grow(int64_t wanted) noexcept nogil:
+    """Start workers until `wanted` are alive; fewer where the system refuses threads."""
+    global workers
+    cdef pthread_t thread
+    cdef pthread_attr_t attr
+    pthread_mutex_lock(&mutex)
+    pthread_attr_init(&attr)
+    pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED)
+    pthread_attr_setstacksize(&attr, STACK_BYTES)
+    while workers < wanted and workers < MAX_THREADS:
+        if pthread_create(&thread, &attr, worker, NULL) != 0:
+            break
+        workers += 1
+    pthread_attr_destroy(&attr)
+    pthread_mutex_unlock(&mutex)
+
+
+cdef Slot *take_slot(int64_t helpers) noexcept nogil:
+    """A free slot, or NULL when all are taken (the program then runs on its caller alone)."""
+    cdef int i
+    for i in range(SLOTS):
+        if tw_cas(&slots[i].busy, 0, 1):
+            tw_store(&slots[i].helpers, helpers)
+            tw_add(&running, 1)
+            return &slots[i]
+    return NULL
+
+
+cdef void free_slot(Slot *slot) noexcept nogil:
+    tw_add(&running, -1)
+    tw_store(&slot.busy, 0)
+
+
+cdef void run_shared(Slot *slot, kernel_t kernel, const int64_t *args, int64_t tasks) noexcept nogil:
+    cdef int64_t epoch = ((tw_load(&slot.claim) >> TASK_BITS) + 1) & <int64_t>0x7FFFFFFF
+    cdef int64_t spins = 0
+    tw_store(&slot.claim, (epoch << TASK_BITS) | CLOSED)
+    tw_store(&slot.kernel, <int64_t><uintptr_t>kernel)
+    tw_store(&slot.args, <int64_t><uintptr_t>args)
+    tw_store(&slot.tasks, tasks)
+    tw_store(&slot.done, 0)
+    tw_store(&slot.claim, epoch << TASK_BITS)
+    tw_add(&ticket, 1)
+    if tw_load(&sleepers) > 0:
+        pthread_mutex_lock(&mutex)
+        pthread_cond_broadcast(&work_cond)
+        pthread_mutex_unlock(&mutex)
+    help_slot(slot)
+    while tw_load(&slot.done) < tasks:
+        spins += 1
+        if spins < CALLER_SPINS:
+            tw_pause()
+            continue
+        pthread_mutex_lock(&mutex)
+        tw_store(&slot.waiting, 1)
+        while tw_load(&slot.done) < tasks:
+            pthread_cond_wait(&done_cond, &mutex)
+        tw_store(&slot.waiting, 0)
+        pthread_mutex_unlock(&mutex)
+
+
+cdef inline int64_t now() noexcept nogil:
+    cdef timespec t
+    clock_gettime(CLOCK_MONOTONIC, &t)
+    return t.tv_sec * 1000000000 + t.tv_nsec
+
+
+cdef void walk(const int64_t *code, int64_t steps, const int64_t *args, int64_t threads,
+               int64_t *times) noexcept nogil:
+    """Run `steps` rows (kernel address, first argument, tasks) of `code`; write nanoseconds a step to `times`."""
+    cdef Slot *slot = NULL
+    cdef kernel_t kernel
+    cdef int64_t i, tasks, start = 0
+    if threads > 1:
+        if workers < threads - 1:
+            grow(threads - 1)
+        slot = take_slot(threads - 1)
+    for i in range(steps):
+        kernel = <kernel_t><uintptr_t>code[3 * i]
+        tasks = code[3 * i + 2]
+        if times != NULL:
+            start = now()
+        if slot == NULL or tasks == 1:
+            kernel(args + code[3 * i + 1], 0, tasks)
+        else:
+            run_shared(slot, kernel, args + code[3 * i + 1], tasks)
+        if times != NULL:
+            times[i] = now() - start
+    if slot != NULL:
+        free_slot(slot)
+
+
+def run(const int64_t[::1] code, const int64_t[::1] args, int64_t threads, int64_t[::1] times=None):
+    """Run a segment, the GIL released once.
+
+    code: 3 int64 a step (kernel address, index of its first argument in `args`, number of tasks).
+    threads: how many threads may work on it, the caller included.
+    times: where given, nanoseconds a step are written there.
+    """
+    cdef int64_t steps = code.shape[0] // 3
+    cdef int64_t *out = NULL
+    if times is not None:
+        if times.shape[0] < steps:
+            raise ValueError(f"times holds {times.shape[0]} entries for {steps} steps")
+        out = &times[0]
+    if steps == 0:
+        return
+    with nogil:
+        walk(&code[0], steps, &args[0], threads, out)
+
+
+def call(uintptr_t kernel, const int64_t[::1] args, int64_t begin, int64_t end):
+    """Call one kernel on tasks [begin, end); for tests and measurements."""
+    with nogil:
+        (<kernel_t>kernel)(&args[0], begin, end)
+
+
+def pool_threads():
+    """Worker threads alive in this process, callers not counted."""
+    return workers
+
+
+def cpu_levels():
+    """Names of the instruction-set levels that this CPU runs, best first."""
+    cdef int level = tw_cpu_level()
+    if level == 0:
+        return ["base"]
+    return [f"v{i}" for i in range(level, 1, -1)]
+
+
+cdef void after_fork_in_child() noexcept nogil:
+    reset()
+
+
+if not ready:
+    reset()
+    pthread_atfork(NULL, NULL, after_fork_in_child)

@@ -37,8 +37,18 @@ _ML_DTYPES = {
     24: "float8_e8m0fnu",
     25: "uint2",
     26: "int2",
+    27: "float6_e2m3fn",
+    28: "float6_e3m2fn",
 }
-_ONNX_NAMES = {"float32": "float", "float64": "double", "object": "string"}
+_ONNX_NAMES = {
+    "float32": "float",
+    "float64": "double",
+    "object": "string",
+    "float4_e2m1fn": "float4e2m1",
+    "float6_e2m3fn": "float6e2m3",
+    "float6_e3m2fn": "float6e3m2",
+    "float8_e8m0fnu": "float8e8m0",
+}
 
 STRING = np.dtype(object)
 

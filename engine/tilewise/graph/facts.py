@@ -123,3 +123,20 @@ def broadcast(*shapes: Shape) -> Shape:
                 dim = dim if isinstance(dim, int) else other if isinstance(other, int) else None
         out.append(dim)
     return tuple(out)
+
+
+def union(a: Fact | None, b: Fact | None) -> Fact:
+    """What holds of a value that is one of two: dims that differ become None, contents are dropped.
+
+    A ValueError names two element types that differ.
+    """
+    if a is None or b is None or a.kind != b.kind:
+        return UNKNOWN
+    if a.kind != "tensor":
+        return Fact(kind=a.kind, elem=union(a.elem, b.elem))
+    if a.dtype is not None and b.dtype is not None and a.dtype != b.dtype:
+        raise ValueError(f"element types {a.dtype.name} and {b.dtype.name} differ")
+    shape = None
+    if a.shape is not None and b.shape is not None and len(a.shape) == len(b.shape):
+        shape = tuple(m if m == n else None for m, n in zip(a.shape, b.shape, strict=True))
+    return Fact(a.dtype if b.dtype is not None else None, shape)

@@ -48,6 +48,9 @@ class Graph:
     inputs/outputs: value names. facts: what the file declares of them and of inner values.
     initializers: constant values by name.
     captures: for a subgraph, the names it reads from the graphs around it.
+    overridable: names of initializers that a caller may feed instead (graph inputs with a default, IR >= 4).
+    info: what the file says of itself: ir_version, producer_name, producer_version, domain, model_version,
+        doc_string.
     """
 
     name: str = ""
@@ -59,6 +62,8 @@ class Graph:
     opsets: dict[str, int] = field(default_factory=dict)
     metadata: dict[str, str] = field(default_factory=dict)
     captures: tuple[str, ...] = ()
+    overridable: list[str] = field(default_factory=list)
+    info: dict[str, str | int] = field(default_factory=dict)
 
     def producers(self) -> dict[str, Node]:
         return {name: node for node in self.nodes for name in node.outputs if name}
@@ -96,4 +101,6 @@ class Graph:
             dict(self.opsets),
             dict(self.metadata),
             self.captures,
+            list(self.overridable),
+            dict(self.info),
         )

@@ -1,0 +1,1 @@
+"""ONNX files to graphs: reading, checking, and older forms brought up to date."""

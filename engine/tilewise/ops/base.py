@@ -50,6 +50,7 @@ class Op:
     def infer(self, ins: Inputs) -> list[Fact]:
         """Facts of the outputs from the facts of the inputs (None for one left out).
 
+        A control-flow operator gets the facts of `node.captures` after those of its inputs.
         Dims may be names or None and ranks unknown: answer as precisely as the inputs allow, with `UNKNOWN` for
         nothing. Inputs with a `.value` are constants. Raise through `fail` where the inputs cannot fit.
         """

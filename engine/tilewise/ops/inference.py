@@ -32,7 +32,7 @@ def infer(
     facts.update(inputs)
     for node in graph.nodes:
         op = make(node)
-        ins = [facts.get(name, UNKNOWN) if name else None for name in node.inputs]
+        ins = [facts.get(name, UNKNOWN) if name else None for name in (*node.inputs, *node.captures)]
         outs = infer_node(op, ins)
         folded = fold(op, ins, outs, fold_limit) if op.foldable else None
         for i, name in enumerate(node.outputs):

@@ -4,12 +4,38 @@ from __future__ import annotations
 
 from tilewise.errors import Unsupported, UnsupportedError
 from tilewise.graph import Node
-from tilewise.ops import movement
+from tilewise.ops import conv, deform, linalg, transposed, control, movement, sequence
 from tilewise.ops.base import Op
 
 TABLE: dict[tuple[str, str], type[Op]] = {
+    # convolution
+    ("", "Conv"): conv.Conv,
+    ("", "ConvTranspose"): transposed.ConvTranspose,
+    ("", "DeformConv"): deform.DeformConv,
+    ("tilewise", "FusedConv"): conv.FusedConv,
+    # matrix products
+    ("", "Einsum"): linalg.Einsum,
+    ("", "Gemm"): linalg.Gemm,
+    ("", "MatMul"): linalg.MatMul,
     # movement
     ("", "Identity"): movement.Identity,
+    # control
+    ("", "If"): control.If,
+    ("", "Loop"): control.Loop,
+    ("", "Scan"): control.Scan,
+    ("", "SequenceMap"): control.SequenceMap,
+    # sequence
+    ("", "ConcatFromSequence"): sequence.ConcatFromSequence,
+    ("", "Optional"): sequence.Optional,
+    ("", "OptionalGetElement"): sequence.OptionalGetElement,
+    ("", "OptionalHasElement"): sequence.OptionalHasElement,
+    ("", "SequenceAt"): sequence.SequenceAt,
+    ("", "SequenceConstruct"): sequence.SequenceConstruct,
+    ("", "SequenceEmpty"): sequence.SequenceEmpty,
+    ("", "SequenceErase"): sequence.SequenceErase,
+    ("", "SequenceInsert"): sequence.SequenceInsert,
+    ("", "SequenceLength"): sequence.SequenceLength,
+    ("", "SplitToSequence"): sequence.SplitToSequence,
 }
 
 

@@ -1,0 +1,312 @@
+"""Matrix products: MatMul, Gemm, Einsum."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tilewise.graph import UNKNOWN, Fact
+from tilewise.graph.facts import Shape
+from tilewise.ops.base import Inputs, Op
+from tilewise.ops.tiles import PANEL, VECTOR, Panels, Product, contiguous_panels, emit, pack_tiles, tile_rows
+from tilewise.plan.lowering import Lowering, Ref
+
+GEMV_ROWS = 4
+"""Up to this many rows a product is a few dot products with every column: bound by reading the matrix."""
+
+
+def pack_rows(
+    b: Lowering, src: Ref, images: int, rows: int, k: int, strides: tuple[int, int, int], scale: float = 1.0
+) -> Ref:
+    """The step that packs [images, rows, k] with these strides (image, row, k; in floats) as row tiles."""
+    dst = b.temp(4 * images * rows * k)
+    mr = tile_rows(rows)
+    image, row, column = strides
+    b.step("pack_rows", images * -(-rows // mr), dst, src, rows, k, mr, row, column, image, float(scale))
+    return dst
+
+
+def pack_columns(
+    b: Lowering, src: Ref, images: int, columns: int, k: int, strides: tuple[int, int, int]
+) -> Ref:
+    """The step that packs [images, k, columns] with these strides (image, k, column) as panels."""
+    panels = -(-columns // PANEL)
+    dst = b.temp(4 * images * panels * PANEL * k)
+    image, row, column = strides
+    b.step("pack_columns", images * panels, dst, src, columns, k, PANEL, column, row, image)
+    return dst
+
+
+def column_panels(w: np.ndarray) -> np.ndarray:
+    """[k, columns] as float32 panels [panel][k][PANEL], the last one filled up with zeros."""
+    k, columns = w.shape
+    panels = -(-columns // PANEL)
+    out = np.zeros((k, panels * PANEL), np.float32)
+    out[:, :columns] = w
+    return np.ascontiguousarray(out.reshape(k, panels, PANEL).transpose(1, 0, 2))
+
+
+class Matrix:
+    """y = A B + bias of `images` independent products, by kernels.
+
+    a/b strides: floats (image, row, column) of A [m, k] and B [k, n]; an image stride of 0 shares one matrix.
+    bias: a ref with strides (row, column) each 0 or a full step, or 0.
+    """
+
+    def __init__(self, b: Lowering, m: int, k: int, n: int, images: int = 1) -> None:
+        self.b, self.m, self.k, self.n, self.images = b, m, k, n, images
+
+    def gemv(self, a: Ref, w: Ref, bias: Ref | int, strides: tuple[int, int], scale: float) -> None:
+        """Few rows of A, contiguous, with w = B transposed [n, k]."""
+        grain = max(16, min(1 << 16, self.n * self.k) // self.k // 4 * 4)
+        rows = -(-self.n // grain)
+        self.b.step(
+            "gemv",
+            rows,
+            a,
+            w,
+            self.b.output(),
+            bias,
+            self.m,
+            self.n,
+            self.k,
+            grain,
+            float(scale),
+            *strides,
+            0,
+            0.0,
+            0.0,
+        )
+
+    def product(
+        self,
+        a: Ref,
+        columns: Ref,
+        panels: Panels,
+        pitch: int,
+        image_strides: tuple[int, int],
+        bias: Ref | int = 0,
+        bias_strides: tuple[int, int] = (0, 0),
+    ) -> None:
+        """Packed row tiles `a` times columns whose k-th row starts `k * pitch` floats into a panel."""
+        row, column = bias_strides
+        emit(
+            self.b,
+            Product(
+                x=columns,
+                w=a,
+                y=self.b.output(),
+                offsets=np.arange(self.k, dtype=np.int64) * pitch,
+                panels=panels,
+                rows=self.m,
+                images=self.images,
+                groups=1,
+                inputs=self.k,
+                x_strides=(image_strides[1], 0),
+                w_strides=(image_strides[0], 0),
+                y_strides=(self.m * self.n, self.n, 1),
+                residual=bias,
+                residual_strides=(0, row, column),
+            ),
+        )
+
+    def columns(self, index: int, strides: tuple[int, int, int]) -> tuple[Ref, Panels, int, int]:
+        """B as columns for `product`: (where, panels, pitch, image stride); packed where it cannot be read in place.
+
+        index: the input of the node that holds B. strides: its (image, row, column).
+        """
+        image, row, column = strides
+        padded = contiguous_panels(self.n, stride=self.k * PANEL)
+        value = self.b.value(index)
+        if value is not None and image == 0 and value.ndim == 2:
+            w = value if column == 1 else value.T
+            key = "columns" if column == 1 else "columns of transpose"
+            return self.b.packed(index, key, lambda: column_panels(w)), padded, PANEL, 0
+        ref = self.b.input(index)
+        if column == 1 and self.n >= VECTOR:
+            return ref, contiguous_panels(self.n), row, image
+        images = self.images if image else 1
+        packed = pack_columns(self.b, ref, images, self.n, self.k, strides)
+        return packed, padded, PANEL, len(padded.table) * self.k * PANEL if image else 0
+
+
+class MatMul(Op):
+    """y = a @ b with NumPy's rules (ONNX MatMul, opset 1, 9, 13)."""
+
+    def infer(self, ins: Inputs) -> list[Fact]:
+        a, b = ins[0], ins[1]
+        dtype = a.dtype or b.dtype
+        if a.dtype is not None and b.dtype is not None and a.dtype != b.dtype:
+            raise self.fail(f"expected a and b of one dtype, got {a} and {b}")
+        if a.shape is None or b.shape is None:
+            return [Fact(dtype)]
+        if not a.shape or not b.shape:
+            raise self.fail(f"expected ranks of at least 1, got {a} and {b}")
+        left = a.shape if len(a.shape) > 1 else (1, *a.shape)
+        right = b.shape if len(b.shape) > 1 else (*b.shape, 1)
+        inner = (left[-1], right[-2])
+        if all(isinstance(d, int) for d in inner) and inner[0] != inner[1]:
+            raise self.fail(f"expected inner dims to agree, got {a} and {b}")
+        batch = self.broadcast(left[:-2], right[:-2])
+        tail = (left[-2],) * (len(a.shape) > 1) + (right[-1],) * (len(b.shape) > 1)
+        return [Fact(dtype, (*batch, *tail))]
+
+    def evaluate(self, a, b):
+        return [matmul(a, b)]
+
+    def lower(self, b: Lowering) -> bool:
+        if not b.is_dtype("float32"):
+            return False
+        left, right = b.ins[0].shape, b.ins[1].shape
+        left = left if len(left) > 1 else (1, *left)
+        right = right if len(right) > 1 else (*right, 1)
+        shape = _batched(left, right)
+        if shape is None:
+            return False
+        images, m, k, n, a_image, b_image = shape
+        matrix = Matrix(b, m, k, n, images)
+        if m <= GEMV_ROWS and images == 1 and b.value(1) is not None and b.value(1).ndim == 2:
+            w = b.packed(1, "transpose", lambda: np.ascontiguousarray(b.value(1).T, np.float32))
+            matrix.gemv(b.input(0), w, 0, (0, 0), 1.0)
+            return True
+        columns, panels, pitch, x_image = matrix.columns(1, (b_image, n, 1))
+        if b.value(0) is not None and a_image == 0:
+            a = b.packed(0, "tiles", lambda: pack_tiles(b.value(0).reshape(1, m, k)))
+        else:
+            a = pack_rows(b, b.input(0), images if a_image else 1, m, k, (a_image, k, 1))
+        matrix.product(a, columns, panels, pitch, (m * k if a_image else 0, x_image))
+        return True
+
+
+def _batched(left: Shape, right: Shape) -> tuple[int, int, int, int, int, int] | None:
+    """(images, m, k, n, a's and b's image stride) where one stride each describes the batch, else None."""
+    (m, k), n = left[-2:], right[-1]
+    a_count, b_count = int(np.prod(left[:-2])), int(np.prod(right[:-2]))
+    if b_count == 1:
+        return 1, a_count * m, k, n, 0, 0
+    if left[:-2] == right[:-2]:
+        return a_count, m, k, n, m * k, k * n
+    if a_count == 1:
+        return b_count, m, k, n, 0, k * n
+    return None
+
+
+def matmul(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """`a @ b` in a's dtype; small floats are summed in float32."""
+    if a.dtype.itemsize < 4 and a.dtype.kind not in "iub":
+        return np.asarray(np.matmul(a.astype(np.float32), b.astype(np.float32))).astype(a.dtype)
+    return np.asarray(np.matmul(a, b))
+
+
+class Gemm(Op):
+    """y = alpha * A' B' + beta * C, C broadcast to (M, N) (ONNX Gemm, opset 7, 9, 11, 13).
+
+    A (M, K) or (K, M) with transA, B (K, N) or (N, K) with transB.
+    """
+
+    attributes = frozenset({"alpha", "beta", "transA", "transB", "broadcast"})
+
+    def infer(self, ins: Inputs) -> list[Fact]:
+        a, b = ins[0], ins[1]
+        if a.shape is None or b.shape is None:
+            return [Fact(a.dtype or b.dtype)]
+        if a.rank != 2 or b.rank != 2:
+            raise self.fail(f"expected A and B of rank 2, got {a} and {b}")
+        m, k = a.shape[::-1] if self.attr("transA", 0) else a.shape
+        j, n = b.shape[::-1] if self.attr("transB", 0) else b.shape
+        if isinstance(k, int) and isinstance(j, int) and k != j:
+            raise self.fail(f"expected A' (M, K) and B' (K, N), got ({m}, {k}) and ({j}, {n})")
+        c = ins[2] if len(ins) > 2 else None
+        if c is not None and c.shape is not None:
+            self.broadcast(c.shape, (m, n))
+            if len(c.shape) > 2:
+                raise self.fail(f"expected C that broadcasts to ({m}, {n}), got {c}")
+        return [Fact(a.dtype, (m, n))]
+
+    def evaluate(self, a, b, c=None):
+        left = a.T if self.attr("transA", 0) else a
+        right = b.T if self.attr("transB", 0) else b
+        y = matmul(left, right)
+        if self.attr("alpha", 1.0) != 1.0:
+            y = (y * self.attr("alpha", 1.0)).astype(a.dtype)
+        if c is not None:
+            beta = self.attr("beta", 1.0)
+            y = y + (c if beta == 1.0 else (c * beta).astype(a.dtype))
+        return [y]
+
+    def lower(self, b: Lowering) -> bool:
+        if not b.is_dtype("float32"):
+            return False
+        has_c = len(b.ins) > 2 and b.ins[2] is not None
+        if has_c and self.attr("beta", 1.0) != 1.0:
+            return False
+        m, n = b.outs[0].shape
+        k = b.ins[0].shape[0 if self.attr("transA", 0) else 1]
+        bias, strides = self._bias(b, m, n) if has_c else (0, (0, 0))
+        matrix, alpha = Matrix(b, m, k, n), self.attr("alpha", 1.0)
+        if m <= GEMV_ROWS and not self.attr("transA", 0) and (w := self._transposed(b)) is not None:
+            matrix.gemv(b.input(0), w, bias, strides, alpha)
+            return True
+        columns, panels, pitch, _ = matrix.columns(1, (0, 1, k) if self.attr("transB", 0) else (0, n, 1))
+        a = pack_rows(b, b.input(0), 1, m, k, (0, 1, m) if self.attr("transA", 0) else (0, k, 1), alpha)
+        matrix.product(a, columns, panels, pitch, (0, 0), bias, strides)
+        return True
+
+    def _transposed(self, b: Lowering) -> Ref | None:
+        """B' transposed, (N, K): as it is, or packed once for a constant."""
+        if self.attr("transB", 0):
+            return b.input(1)
+        if b.value(1) is None:
+            return None
+        return b.packed(1, "transpose", lambda: np.ascontiguousarray(b.value(1).T, np.float32))
+
+    def _bias(self, b: Lowering, m: int, n: int) -> tuple[Ref, tuple[int, int]]:
+        rows, columns = (1, 1, *b.ins[2].shape)[-2:]
+        return b.input(2), (columns if rows > 1 else 0, 1 if columns > 1 else 0)
+
+
+class Einsum(Op):
+    """Einstein summation over any number of operands (ONNX Einsum, opset 12)."""
+
+    attributes = frozenset({"equation"})
+
+    def infer(self, ins: Inputs) -> list[Fact]:
+        dtype = next((f.dtype for f in ins if f is not None and f.dtype is not None), None)
+        if any(f is None or f.shape is None for f in ins):
+            return [Fact(dtype) if dtype is not None else UNKNOWN]
+        return [Fact(dtype, self._shape([f.shape for f in ins]))]
+
+    def _shape(self, shapes: list[Shape]) -> Shape:
+        terms, arrow, out = self.attr("equation").replace(" ", "").partition("->")
+        names = terms.split(",")
+        if len(names) != len(shapes):
+            raise self.fail(f"equation {self.attr('equation')!r} has {len(names)} terms for {len(shapes)} inputs")
+        dims: dict[str, object] = {}
+        ellipsis: Shape = ()
+        for term, shape in zip(names, shapes, strict=True):
+            before, dots, after = term.partition("...")
+            spare = len(shape) - len(before) - len(after)
+            if spare < 0 or (spare and not dots):
+                raise self.fail(f"term {term!r} does not fit shape {shape}")
+            ellipsis = self.broadcast(ellipsis, shape[len(before) : len(before) + spare])
+            letters = before + after
+            sizes = (*shape[: len(before)], *shape[len(shape) - len(after) :])
+            for letter, size in zip(letters, sizes, strict=True):
+                known = dims.get(letter, size)
+                if isinstance(known, int) and isinstance(size, int) and known != size:
+                    raise self.fail(f"{letter!r} is {known} and {size} in {self.attr('equation')!r}")
+                dims[letter] = known if isinstance(known, int) else size
+        if not arrow:
+            joined = "".join(names).replace("...", "")
+            out = "..." * ("..." in terms) + "".join(sorted(c for c in dims if joined.count(c) == 1))
+        before, dots, after = out.partition("...")
+        shape = (*(dims[c] for c in before), *(ellipsis if dots else ()), *(dims[c] for c in after))
+        return shape  # type: ignore[return-value]
+
+    def evaluate(self, *operands):
+        wide = [x.astype(np.float32) if _is_small(x) else x for x in operands]
+        y = np.einsum(self.attr("equation").replace(" ", ""), *wide, optimize=len(operands) > 2)
+        return [np.asarray(y).astype(operands[0].dtype, copy=False)]
+
+
+def _is_small(x: np.ndarray) -> bool:
+    return x.dtype.itemsize < 4 and x.dtype.kind not in "iub"

@@ -1,0 +1,185 @@
+"""Matrix products cut into register tiles, panels of columns and tasks: the arguments of kernel `tile_gemm`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+import tilewise_kernels
+from tilewise.plan.lowering import Arg, Ref
+
+if TYPE_CHECKING:
+    from tilewise.plan.lowering import Lowering
+
+VECTOR = tilewise_kernels.VECTOR_FLOATS
+PANEL = 2 * VECTOR
+TILE_ROWS = {16: 14, 8: 6, 4: 6}[VECTOR]
+TASKS = 32
+"""Tasks to aim for where the work allows it."""
+TASK_FLOPS = 1 << 20
+"""A task is not cut below this."""
+BLOCK_FLOATS = 1 << 17
+"""Floats of the right side that one task should touch, so that they stay in the second-level cache."""
+
+
+@dataclass(frozen=True, slots=True)
+class Panels:
+    """Columns of a product in groups of one or two vectors.
+
+    table: int64 [panels, 4]: where the panel starts in x, its vectors, its first run, its runs.
+    runs: int64 [., 3]: first column in the panel, length, where it goes in y.
+    """
+
+    table: np.ndarray
+    runs: np.ndarray
+
+    @property
+    def vectors(self) -> int:
+        return int(self.table[:, 1].sum())
+
+
+def tile_rows(rows: int) -> int:
+    """Height of the tiles that cover `rows` most evenly."""
+    return -(-rows // -(-rows // TILE_ROWS))
+
+
+def pack_tiles(w: np.ndarray) -> np.ndarray:
+    """[groups, rows, k] as float32 tiles of `tile_rows(rows)` rows, each [k][rows], end to end."""
+    groups, rows, k = w.shape
+    mr = tile_rows(rows)
+    full = rows // mr * mr
+    parts = [
+        w[:, :full].reshape(groups, rows // mr, mr, k).transpose(0, 1, 3, 2).reshape(groups, full * k),
+        w[:, full:].transpose(0, 2, 1).reshape(groups, (rows - full) * k),
+    ]
+    return np.ascontiguousarray(np.concatenate(parts, axis=1), np.float32)
+
+
+def contiguous_panels(columns: int, stride: int = 0) -> Panels:
+    """Panels over `columns` that lie side by side in x and in y.
+
+    stride: where given, floats from panel to panel in x, the last one filled up to its full width (`pack_columns`);
+    else a last panel that would read beyond the end is shifted back over the one before.
+    """
+    if stride:
+        starts = np.arange(0, columns, PANEL)
+        rows = [(i * stride, 2, i, 1) for i in range(len(starts))]
+        return _panels(rows, [(0, min(PANEL, columns - int(q)), int(q)) for q in starts])
+    return row_panels([(0, 0)], columns, shift=True)
+
+
+def row_panels(rows: Sequence[tuple[int, int]], width: int, step: int = 1, *, shift: bool = False) -> Panels:
+    """Panels that do not cross rows; `rows` gives where each starts in x and in y, `step` y's column stride."""
+    table, runs = [], []
+    for x, y in rows:
+        for q, vectors, skip in _cuts(width, shift):
+            table.append((x + q, vectors, len(runs), 1))
+            runs.append((skip, min(vectors * VECTOR, width - q) - skip, y + (q + skip) * step))
+    return _panels(table, runs)
+
+
+def flat_panels(rows: int, width: int, pitch: int, y_pitch: int, step: int = 1, *, shift: bool = False) -> Panels:
+    """Panels over an image as one long row: `rows` rows of `width` columns, `pitch` apart in x, `y_pitch` in y.
+
+    The columns between the rows are computed and dropped.
+    """
+    table, runs = [], []
+    for q, vectors, skip in _cuts((rows - 1) * pitch + width, shift):
+        first = len(runs)
+        row = (q + skip) // pitch
+        while row < rows and row * pitch < q + vectors * VECTOR:
+            lo = max(q + skip, row * pitch)
+            hi = min(q + vectors * VECTOR, row * pitch + width)
+            if lo < hi:
+                runs.append((lo - q, hi - lo, row * y_pitch + (lo - row * pitch) * step))
+            row += 1
+        table.append((q, vectors, first, len(runs) - first))
+    return _panels(table, runs)
+
+
+def offset_panels(panels: Panels, count: int, x: int, y: int) -> Panels:
+    """`count` copies of panels, `x` apart in x and `y` in y."""
+    n = np.arange(count)[:, None, None]
+    table = panels.table + n * np.array([x, 0, len(panels.runs), 0])
+    runs = panels.runs + n * np.array([0, 0, y])
+    return Panels(table.reshape(-1, 4), runs.reshape(-1, 3))
+
+
+def _cuts(columns: int, shift: bool) -> list[tuple[int, int, int]]:
+    """(first column, vectors, columns already done) of each panel over `columns`."""
+    cuts = [(q, 2, 0) for q in range(0, columns - PANEL + 1, PANEL)]
+    q = len(cuts) * PANEL
+    while q < columns:
+        vectors = 1 if shift or columns - q <= VECTOR else 2
+        start = min(q, columns - VECTOR) if shift else q
+        cuts.append((start, vectors, q - start))
+        q = start + vectors * VECTOR
+    return cuts
+
+
+def _panels(table: list, runs: list) -> Panels:
+    return Panels(np.array(table, np.int64).reshape(-1, 4), np.array(runs, np.int64).reshape(-1, 3))
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """y[n, g, row, column] = act(sum_k w[n, g, row, k] * x[n, g, offsets[k] + column] + bias + residual).
+
+    x/w/y_strides: floats from image to image and from group to group (y: image, row, column).
+    residual_strides: image, row, and 1 where it has columns like y or 0 where one value serves all.
+    inputs: channels that make up k, for the size of a task's working set.
+    """
+
+    x: Ref
+    w: Ref
+    y: Ref
+    offsets: np.ndarray
+    panels: Panels
+    rows: int
+    images: int
+    groups: int
+    inputs: int
+    x_strides: tuple[int, int]
+    w_strides: tuple[int, int]
+    y_strides: tuple[int, int, int]
+    bias: Ref | int = 0
+    residual: Ref | int = 0
+    residual_strides: tuple[int, int, int] = (0, 0, 1)
+    activation: tuple[int, float, float] = (0, 0.0, 0.0)
+
+
+def emit(b: Lowering, p: Product) -> None:
+    """The kernel step of a product."""
+    panels, k = len(p.panels.table), len(p.offsets)
+    tiles = -(-p.rows // tile_rows(p.rows))
+    per_panel, per_tile = _cut(p, panels, tiles, k)
+    tasks = p.images * p.groups * -(-panels // per_panel) * -(-tiles // per_tile)
+    args: list[Arg] = [p.x, p.w, b.const(np.asarray(p.offsets, np.int64)), p.y, p.bias, p.residual]
+    args += [b.const(p.panels.table), b.const(p.panels.runs)]
+    args += [k, p.rows, p.groups, panels, per_panel, per_tile, tile_rows(p.rows)]
+    args += [*p.x_strides, *p.w_strides, *p.y_strides]
+    code, alpha, beta = p.activation
+    args += [code, float(alpha), float(beta), *p.residual_strides]
+    b.step("tile_gemm", tasks, *args)
+
+
+def _cut(p: Product, panels: int, tiles: int, k: int) -> tuple[int, int]:
+    """Panels and row tiles a task: cut where it costs the least reading, until there are enough tasks."""
+    panel_blocks = max(1, -(-panels * PANEL * p.inputs // BLOCK_FLOATS))
+    panel_blocks = min(panel_blocks, panels)
+    row_blocks = 1
+    flops = 2 * k * p.rows * panels * PANEL
+    while p.images * p.groups * panel_blocks * row_blocks < TASKS:
+        if flops // (panel_blocks * row_blocks) < 2 * TASK_FLOPS:
+            break
+        by_rows = p.rows * k * panel_blocks > p.inputs * panels * PANEL * row_blocks
+        if (by_rows or panel_blocks * 2 > panels) and row_blocks * 2 <= tiles:
+            row_blocks *= 2
+        elif panel_blocks * 2 <= panels:
+            panel_blocks *= 2
+        else:
+            break
+    return -(-panels // panel_blocks), -(-tiles // row_blocks)

@@ -1,0 +1,293 @@
+"""Transposed convolution of any rank (ONNX ConvTranspose, opset 1, 11, 22)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import product as cartesian
+
+import numpy as np
+
+from tilewise.graph import UNKNOWN, Fact
+from tilewise.graph.facts import Dim
+from tilewise.ops.base import Inputs, Op
+from tilewise.ops.conv import optional
+from tilewise.ops.tiles import PANEL, VECTOR, Product, emit, flat_panels, offset_panels, pack_tiles, row_panels
+from tilewise.ops.windows import AUTO_PADS, extent
+from tilewise.plan.lowering import Lowering, Ref, chunks
+
+
+@dataclass(frozen=True, slots=True)
+class Geometry:
+    """Strides, dilations, pads before, and sizes of the output along the spatial axes."""
+
+    kernel: tuple[int, ...]
+    strides: tuple[int, ...]
+    dilations: tuple[int, ...]
+    begins: tuple[int, ...] | None
+    out: tuple[Dim, ...]
+
+
+class ConvTranspose(Op):
+    """y[n, g, o, i * stride + k * dilation - pad] += sum_c x[n, g, c, i] * w[g, c, o, k], plus b[o].
+
+    x (N, C, *S), w (C, oC / group, *K), b (oC,); y (N, oC, *oS). Any float dtype; float32 by kernels.
+    """
+
+    attributes = frozenset(
+        {
+            "auto_pad",
+            "dilations",
+            "group",
+            "kernel_shape",
+            "output_padding",
+            "output_shape",
+            "pads",
+            "strides",
+        }
+    )
+
+    @property
+    def group(self) -> int:
+        return int(self.attr("group", 1))
+
+    def infer(self, ins: Inputs) -> list[Fact]:
+        x, w = ins[0], ins[1]
+        if x is None or x.shape is None or w is None or w.shape is None:
+            return [UNKNOWN if x is None else Fact(x.dtype)]
+        if x.rank < 3 or w.rank != x.rank:
+            raise self.fail(f"expected x (N, C, *S) and w (C, oC/group, *K) of one rank >= 3, got {x} and {w}")
+        if isinstance(x.shape[1], int) and isinstance(w.shape[0], int) and x.shape[1] != w.shape[0]:
+            raise self.fail(f"expected as many channels in x as w.shape[0] = {w.shape[0]}, got {x}")
+        if self.group < 1 or (isinstance(w.shape[0], int) and w.shape[0] % self.group):
+            raise self.fail(f"expected channels divisible by group {self.group}, got w {w}")
+        channels = w.shape[1] * self.group if isinstance(w.shape[1], int) else None
+        bias = ins[2] if len(ins) > 2 else None
+        if bias is not None and bias.known_shape and channels is not None and bias.shape != (channels,):
+            raise self.fail(f"expected a bias of shape ({channels},), got {bias}")
+        if not all(isinstance(k, int) for k in w.shape[2:]):
+            return [Fact(x.dtype, (x.shape[0], channels, *[None] * (x.rank - 2)))]
+        return [Fact(x.dtype, (x.shape[0], channels, *self.geometry(x.shape[2:], w.shape[2:]).out))]
+
+    def geometry(self, sizes: tuple[Dim, ...], kernel: tuple[Dim, ...]) -> Geometry:
+        n = len(sizes)
+        strides, dilations = self._ints("strides", n, 1), self._ints("dilations", n, 1)
+        extra, pads = self._ints("output_padding", n, 0), self._ints("pads", 2 * n, 0)
+        auto_pad = self.attr("auto_pad", "NOTSET") or "NOTSET"
+        if auto_pad not in AUTO_PADS:
+            raise self.fail(f"expected auto_pad to be one of {', '.join(AUTO_PADS)}, got {auto_pad!r}")
+        if auto_pad == "VALID":
+            pads = [0] * (2 * n)
+        wanted = self.attr("output_shape")
+        if wanted:
+            out: tuple[Dim, ...] = tuple(int(d) for d in wanted)[-n:]
+        elif auto_pad.startswith("SAME"):
+            out = tuple(d * s if isinstance(d, int) else None for d, s in zip(sizes, strides, strict=True))
+        else:
+            out = tuple(
+                (d - 1) * strides[i] + extra[i] + extent(kernel[i], dilations[i]) - pads[i] - pads[n + i]
+                if isinstance(d, int)
+                else None
+                for i, d in enumerate(sizes)
+            )
+        if any(isinstance(d, int) and d < 0 for d in out):
+            raise self.fail(f"expected pads that leave an output, got pads {pads} for an output of {list(out)}")
+        begins: tuple[int, ...] | None = tuple(pads[:n])
+        if wanted or auto_pad.startswith("SAME"):
+            begins = self._begins(sizes, kernel, strides, dilations, extra, out, auto_pad == "SAME_UPPER")
+        return Geometry(kernel, tuple(strides), tuple(dilations), begins, out)
+
+    def _begins(self, sizes, kernel, strides, dilations, extra, out, upper: bool) -> tuple[int, ...] | None:
+        """Pads before each axis from the wanted output."""
+        begins = []
+        for size, k, s, d, e, o in zip(sizes, kernel, strides, dilations, extra, out, strict=True):
+            if not isinstance(size, int):
+                return None
+            total = max(0, (size - 1) * s + e + extent(k, d) - o)
+            begins.append(total // 2 if upper else total - total // 2)
+        return tuple(begins)
+
+    def _ints(self, name: str, length: int, default: int) -> list[int]:
+        given = self.attr(name) or [default] * length
+        if len(given) != length or any(v < default for v in given):
+            raise self.fail(f"expected {length} values of at least {default} in {name}, got {list(given)}")
+        return [int(v) for v in given]
+
+    def evaluate(self, x, w, b=None):
+        y = transposed_convolve(x, w, self.geometry(x.shape[2:], w.shape[2:]), self.group)
+        if b is not None:
+            y += b.astype(y.dtype).reshape(-1, *[1] * (x.ndim - 2))
+        return [y.astype(x.dtype, copy=False)]
+
+    def lower(self, b: Lowering) -> bool:
+        x, w = b.ins[0].shape, b.ins[1].shape
+        if not b.is_dtype("float32") or len(x) > 5 or b.value(1) is None:
+            return False
+        geometry = self.geometry(x[2:], w[2:])
+        fill = 5 - len(x)
+        axes = [Axis(1, 1, 1, 1, 0, 1)] * fill + [
+            Axis(*values)
+            for values in zip(
+                x[2:],
+                geometry.kernel,
+                geometry.strides,
+                geometry.dilations,
+                geometry.begins,
+                geometry.out,
+                strict=True,
+            )
+        ]
+        lower_phases(self, b, axes)
+        return True
+
+
+def transposed_convolve(x: np.ndarray, w: np.ndarray, geometry: Geometry, group: int) -> np.ndarray:
+    """Each tap's product added where it lands, in NumPy; small floats are summed in float32."""
+    wide = np.float32 if x.dtype.itemsize < 4 else x.dtype
+    n, depth, outs = len(geometry.kernel), w.shape[0] // group, w.shape[1]
+    x, w = x.astype(wide), w.astype(wide)
+    full = [
+        max((size - 1) * s + extent(k, d), b + o)
+        for size, s, k, d, b, o in zip(
+            x.shape[2:],
+            geometry.strides,
+            geometry.kernel,
+            geometry.dilations,
+            geometry.begins,
+            geometry.out,
+            strict=True,
+        )
+    ]
+    y = np.zeros((x.shape[0], group * outs, *full), wide)
+    for tap in np.ndindex(*geometry.kernel):
+        where = tuple(
+            slice(t * d, t * d + (size - 1) * s + 1, s)
+            for t, d, s, size in zip(tap, geometry.dilations, geometry.strides, x.shape[2:], strict=True)
+        )
+        for g in range(group):
+            xs, ws = x[:, g * depth : (g + 1) * depth], w[(slice(g * depth, (g + 1) * depth), slice(None), *tap)]
+            term = np.moveaxis(np.tensordot(xs, ws, axes=([1], [0])), -1, 1)
+            y[(slice(None), slice(g * outs, (g + 1) * outs), *where)] += term
+    crop = tuple(slice(b, b + o) for b, o in zip(geometry.begins, geometry.out, strict=True))
+    assert len(crop) == n
+    return y[(slice(None), slice(None), *crop)].copy()
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """One spatial axis; its outputs fall into `stride` phases, each a convolution with some of the taps."""
+
+    size: int
+    kernel: int
+    stride: int
+    dilation: int
+    pad: int
+    out: int
+
+    def phases(self) -> list[Phase]:
+        found = []
+        for first in range(min(self.stride, self.out)):
+            start, rest = divmod(first + self.pad, self.stride)
+            taps = [k for k in range(self.kernel) if k * self.dilation % self.stride == rest]
+            shifts = [start - k * self.dilation // self.stride for k in taps]
+            found.append(Phase(first, -(-(self.out - first) // self.stride), taps, shifts))
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """Outputs first, first + stride, ...: output j sums taps[i] times x[j + shifts[i]]."""
+
+    first: int
+    count: int
+    taps: list[int]
+    shifts: list[int]
+
+
+def lower_phases(op: ConvTranspose, b: Lowering, axes: list[Axis]) -> None:
+    """A product for every phase of the output, all of one padded image; no scatter."""
+    n, c = b.ins[0].shape[:2]
+    phases = [axis.phases() for axis in axes]
+    reach = [[s for p in ps for s in p.shifts] or [0] for ps in phases]
+    before = [max(0, -min(r)) for r in reach]
+    size = [
+        max([p.count + max(p.shifts) for p in ps if p.shifts] or [1]) + pad
+        for ps, pad in zip(phases, before, strict=True)
+    ]
+    outs = [axis.out for axis in axes]
+    in_place = not any(before) and all(s <= a.size for s, a in zip(size, axes, strict=True))
+    if in_place := in_place and min(_columns(ps, axes[2].size) for ps in cartesian(*phases)) >= VECTOR:
+        size, image = [a.size for a in axes], b.input(0)
+    else:
+        image = _pad(b, n * c, axes, before, size)
+    weights = b.value(1).reshape(op.group, c // op.group, -1, *[a.kernel for a in axes])
+    for triple in cartesian(*phases):
+        panels = _panels(triple, axes, size, shift=in_place)
+        shifts = [[s + pad for s in p.shifts] for p, pad in zip(triple, before, strict=True)]
+        taps = np.array([(d * size[1] + h) * size[2] + w for d, h, w in cartesian(*shifts)], np.int64)
+        plane = size[0] * size[1] * size[2]
+        k = (np.arange(c // op.group)[:, None] * plane + taps).ravel()
+        first = (triple[0].first * outs[1] + triple[1].first) * outs[2] + triple[2].first
+        pixels, rows = outs[0] * outs[1] * outs[2], weights.shape[2]
+        emit(
+            b,
+            Product(
+                x=image,
+                w=b.packed(1, f"phase {triple} of group {op.group}", lambda t=triple: _phase_tiles(weights, t)),
+                y=b.output().at(4 * first),
+                offsets=k,
+                panels=panels,
+                rows=rows,
+                images=n,
+                groups=op.group,
+                inputs=c // op.group,
+                x_strides=(c * plane, c // op.group * plane),
+                w_strides=(0, rows * len(k)),
+                y_strides=(op.group * rows * pixels, pixels, axes[2].stride),
+                bias=optional(b, 2),
+            ),
+        )
+
+
+def _columns(triple: tuple[Phase, ...], pitch: int) -> int:
+    return (triple[1].count - 1) * pitch + triple[2].count
+
+
+def _pad(b: Lowering, planes: int, axes: list[Axis], before: list[int], size: list[int]) -> Ref:
+    plane = size[0] * size[1] * size[2]
+    padded = b.temp(4 * (planes * plane + PANEL))
+    grain = max(1, 16384 // plane)
+    starts = b.const(np.array([[-p for p in before]], np.int64))
+    sizes = [a.size for a in axes]
+    b.step(
+        "pad_phases",
+        chunks(planes, grain),
+        padded,
+        b.input(0),
+        planes,
+        *sizes,
+        1,
+        1,
+        1,
+        *size,
+        1,
+        starts,
+        grain,
+    )
+    return padded
+
+
+def _panels(triple: tuple[Phase, ...], axes: list[Axis], size: list[int], *, shift: bool):
+    depth, rows, width = (p.count for p in triple)
+    y_pitch, step = axes[1].stride * axes[2].out, axes[2].stride
+    panels = flat_panels(rows, width, size[2], y_pitch, step, shift=shift)
+    if not shift:
+        by_row = row_panels([(r * size[2], r * y_pitch) for r in range(rows)], width, step)
+        panels = min(panels, by_row, key=lambda q: q.vectors)
+    return offset_panels(panels, depth, size[1] * size[2], axes[0].stride * axes[1].out * axes[2].out)
+
+
+def _phase_tiles(weights: np.ndarray, triple: tuple[Phase, ...]) -> np.ndarray:
+    """[group, depth, rows, kD, kH, kW] to the tiles of one phase's taps."""
+    chosen = weights[:, :, :, triple[0].taps][:, :, :, :, triple[1].taps][..., triple[2].taps]
+    groups, _, rows = chosen.shape[:3]
+    return pack_tiles(np.moveaxis(chosen, 2, 1).reshape(groups, rows, -1))

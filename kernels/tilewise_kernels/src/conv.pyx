@@ -1,0 +1,185 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, freethreading_compatible=True
+"""What a convolution needs beside the matrix product: padded images, depthwise taps, deformable sampling."""
+
+from libc.math cimport floorf
+from libc.stdint cimport int64_t, uintptr_t
+from libc.string cimport memcpy, memset
+from tile cimport (
+    TW_VW, activate_rows, lower_bound, number, tw_activate, tw_taps, tw_tile, upper_bound,
+)
+
+cdef enum:
+    PLANE_FLOATS = 8192     # a depthwise task's padded rows
+    ROW_FLOATS = 4096       # and its output rows
+    MAX_MR = 16
+    MAX_NR = 32
+    CHUNK = 256             # rows of a deformable task's columns
+
+
+cdef inline void phase_row(float *dst, int64_t width, const float *src, int64_t size, int64_t first,
+                           int64_t stride) noexcept nogil:
+    """dst[j] = src[first + j * stride], zero outside [0, size)."""
+    cdef int64_t j, lo, hi
+    lo = 0 if first >= 0 else (-first + stride - 1) // stride
+    hi = 0 if first >= size else (size - first + stride - 1) // stride
+    lo = min(lo, width)
+    hi = max(min(hi, width), lo)
+    for j in range(lo):
+        dst[j] = 0
+    if stride == 1:
+        memcpy(dst + lo, src + first + lo, (hi - lo) * sizeof(float))
+    elif stride == 2:
+        for j in range(lo, hi):
+            dst[j] = src[first + 2 * j]
+    else:
+        for j in range(lo, hi):
+            dst[j] = src[first + stride * j]
+    for j in range(hi, width):
+        dst[j] = 0
+
+
+cdef void pad_phases(const int64_t *a, int64_t begin, int64_t end) noexcept nogil:
+    """Planes with their padding, split by the stride: a strided convolution then reads unit-stride rows.
+
+    y[plane, p, d, h, w] = x[plane, d*sd + fd[p], h*sh + fh[p], w*sw + fw[p]], zero outside x.
+    args: 0 y, 1 x, 2 planes, 3-5 D H W of x, 6-8 strides, 9-11 D H W of y, 12 phases, 13 starts [phases][3],
+    14 planes a task.
+    """
+    cdef int64_t plane, p, d, h, z, i, last = min(end * a[14], a[2])
+    cdef int64_t out = a[9] * a[10] * a[11]
+    cdef const int64_t *start = <const int64_t *><uintptr_t>a[13]
+    cdef const float *x
+    cdef float *y
+    for plane in range(begin * a[14], last):
+        x = <const float *><uintptr_t>a[1] + plane * a[3] * a[4] * a[5]
+        y = <float *><uintptr_t>a[0] + plane * a[12] * out
+        for p in range(a[12]):
+            for d in range(a[9]):
+                z = d * a[6] + start[3 * p]
+                for h in range(a[10]):
+                    i = h * a[7] + start[3 * p + 1]
+                    if z < 0 or z >= a[3] or i < 0 or i >= a[4]:
+                        memset(y, 0, a[11] * sizeof(float))
+                    else:
+                        phase_row(y, a[11], x + (z * a[4] + i) * a[5], a[5], start[3 * p + 2], a[8])
+                    y += a[11]
+
+
+cdef void depthwise(const int64_t *a, int64_t begin, int64_t end) noexcept nogil:
+    """2-D depthwise convolution: y[n, c] = act(sum_t w[c, t] * x[n, c // multiplier] + bias[c] + residual).
+
+    A task is one output plane. Blocks of its rows are padded and split by the stride into a small buffer, in which all
+    taps are unit-stride reads.
+    args: 0 x, 1 w [C][taps], 2 y, 3 bias or 0, 4 residual or 0, 5 C of y, 6 multiplier, 7-8 H W of x, 9-10 oH oW,
+    11-12 strides, 13-14 pads (top, left), 15 taps, 16 tap offsets [taps] in the buffer, 17 output rows a block,
+    18-19 rows and pitch of one phase in the buffer, 20 phases, 21 starts [phases][2],
+    22 activation, 23-24 its alpha and beta.
+    """
+    cdef float[PLANE_FLOATS] plane
+    cdef float[ROW_FLOATS] rows
+    cdef const int64_t *off = <const int64_t *><uintptr_t>a[16]
+    cdef const int64_t *start = <const int64_t *><uintptr_t>a[21]
+    cdef const float *x
+    cdef const float *residual
+    cdef float *y
+    cdef float *dst
+    cdef float bias, alpha = <float>number(a + 23), beta = <float>number(a + 24)
+    cdef int64_t task, c, n, oh, count, p, r, i, j, flat, pitch = a[19]
+    for task in range(begin, end):
+        c = task % a[5]
+        n = task // a[5]
+        x = <const float *><uintptr_t>a[0] + (n * (a[5] // a[6]) + c // a[6]) * a[7] * a[8]
+        y = <float *><uintptr_t>a[2] + task * a[9] * a[10]
+        residual = NULL if a[4] == 0 else <const float *><uintptr_t>a[4] + task * a[9] * a[10]
+        bias = 0 if a[3] == 0 else (<const float *><uintptr_t>a[3])[c]
+        oh = 0
+        while oh < a[9]:
+            count = min(a[17], a[9] - oh)
+            for p in range(a[20]):
+                dst = plane + p * a[18] * pitch
+                for r in range(a[18]):
+                    i = (oh + r) * a[11] + start[2 * p]
+                    if i < 0 or i >= a[7]:
+                        memset(dst, 0, pitch * sizeof(float))
+                    else:
+                        phase_row(dst, pitch, x + i * a[8], a[8], start[2 * p + 1], a[12])
+                    dst += pitch
+            flat = ((count - 1) * pitch + a[10] + TW_VW - 1) // TW_VW * TW_VW
+            tw_taps(a[15], <const float *><uintptr_t>a[1] + c * a[15], plane, off, rows, flat, bias)
+            for r in range(count):
+                dst = y + (oh + r) * a[10]
+                memcpy(dst, rows + r * pitch, a[10] * sizeof(float))
+                if residual != NULL:
+                    for j in range(a[10]):
+                        dst[j] += residual[(oh + r) * a[10] + j]
+            if a[22] != 0:
+                tw_activate(<int>a[22], y + oh * a[10], count * a[10], alpha, beta)
+            oh += count
+
+
+cdef inline float sample(const float *x, int64_t h_size, int64_t w_size, float h, float w) noexcept nogil:
+    """Bilinear sample of a plane, zero outside it."""
+    cdef int64_t h0, w0
+    cdef float fh, fw, v = 0
+    if not (h > -1 and h < h_size and w > -1 and w < w_size):
+        return 0
+    h0 = <int64_t>floorf(h)
+    w0 = <int64_t>floorf(w)
+    fh = h - h0
+    fw = w - w0
+    if h0 >= 0:
+        if w0 >= 0:
+            v += (1 - fh) * (1 - fw) * x[h0 * w_size + w0]
+        if w0 + 1 < w_size:
+            v += (1 - fh) * fw * x[h0 * w_size + w0 + 1]
+    if h0 + 1 < h_size:
+        if w0 >= 0:
+            v += fh * (1 - fw) * x[(h0 + 1) * w_size + w0]
+        if w0 + 1 < w_size:
+            v += fh * fw * x[(h0 + 1) * w_size + w0 + 1]
+    return v
+
+
+cdef void deform_columns(const int64_t *a, int64_t begin, int64_t end) noexcept nogil:
+    """Sampled columns of one image and output row as panels [panel][k][width] for `tile_gemm`, k = (c, kh, kw).
+
+    args: 0 columns, 1 x, 2 offset [N, dG*taps*2, oH, oW], 3 mask [N, dG*taps, oH, oW] or 0, 4 C, 5-6 H W,
+    7-8 oH oW, 9-10 kernel, 11-12 strides, 13-14 dilations, 15-16 pads (top, left), 17 offset groups, 18 panel width.
+    Task: (image * panels + panel) over the flattened output pixels.
+    """
+    cdef int64_t pixels = a[7] * a[8], taps = a[9] * a[10], width = a[18]
+    cdef int64_t panels = (pixels + width - 1) // width
+    cdef int64_t task, n, q, j, c, t, og, oh, ow, per = a[4] // a[17]
+    cdef const float *x
+    cdef const float *offset
+    cdef const float *mask
+    cdef float *dst
+    cdef float h, w, m
+    for task in range(begin, end):
+        n = task // panels
+        q = (task % panels) * width
+        x = <const float *><uintptr_t>a[1] + n * a[4] * a[5] * a[6]
+        for og in range(a[17]):
+            for t in range(taps):
+                offset = <const float *><uintptr_t>a[2] + ((n * a[17] + og) * taps + t) * 2 * pixels
+                mask = <const float *><uintptr_t>a[3] + ((n * a[17] + og) * taps + t) * pixels
+                for j in range(width):
+                    dst = <float *><uintptr_t>a[0] + task * a[4] * taps * width + (og * per * taps + t) * width + j
+                    if q + j >= pixels:
+                        for c in range(per):
+                            dst[c * taps * width] = 0
+                        continue
+                    oh = (q + j) // a[8]
+                    ow = (q + j) % a[8]
+                    h = <float>(oh * a[11] - a[15] + (t // a[10]) * a[13]) + offset[q + j]
+                    w = <float>(ow * a[12] - a[16] + (t % a[10]) * a[14]) + offset[pixels + q + j]
+                    m = 1 if a[3] == 0 else mask[q + j]
+                    for c in range(per):
+                        dst[c * taps * width] = m * sample(x + (og * per + c) * a[5] * a[6], a[5], a[6], h, w)
+
+
+KERNELS = {
+    "pad_phases": <uintptr_t>&pad_phases,
+    "depthwise": <uintptr_t>&depthwise,
+    "deform_columns": <uintptr_t>&deform_columns,
+}

@@ -1,0 +1,210 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, freethreading_compatible=True
+"""Matrix products on the register tile. Convolutions are matrix products whose right side lies in the image."""
+
+from libc.stdint cimport int64_t, uintptr_t
+from libc.string cimport memset
+from tile cimport (
+    TW_MR, TW_NR, TW_VW, activate_rows, lower_bound, number, tw_activate, tw_dot, tw_dot4, tw_tile, upper_bound,
+)
+
+cdef enum:
+    MAX_MR = 16
+    MAX_NR = 32
+
+
+cdef struct Product:
+    const int64_t *runs
+    const float *x
+    const float *w
+    const int64_t *off
+    float *y
+    const float *bias
+    const float *residual
+    int64_t k, row_stride, column_stride, residual_row, residual_column, activation
+    float alpha, beta, lo, hi
+
+
+cdef inline void scatter(const float *src, float *dst, int64_t step, int64_t n) noexcept nogil:
+    cdef int64_t j
+    if step == 1:
+        for j in range(n):
+            dst[j] = src[j]
+    else:
+        for j in range(n):
+            dst[j * step] = src[j]
+
+
+cdef inline void gather(const float *src, int64_t step, float *dst, int64_t n) noexcept nogil:
+    cdef int64_t j
+    for j in range(n):
+        dst[j] = src[j * step]
+
+
+cdef void gather_residual(Product *p, const float *residual, int64_t mr, const int64_t *run, int64_t count,
+                          float *tile) noexcept nogil:
+    """The residual as a tile's starting sums, so that the activation comes after it."""
+    cdef int64_t i, r
+    memset(tile, 0, mr * MAX_NR * sizeof(float))
+    for i in range(mr):
+        for r in range(count):
+            gather(residual + i * p.residual_row + run[3 * r + 2] * p.residual_column,
+                   p.column_stride * p.residual_column, tile + i * MAX_NR + run[3 * r], run[3 * r + 1])
+
+
+cdef void tile_panel(Product *p, const int64_t *panel, int64_t row, int64_t mr) noexcept nogil:
+    """Rows [row, row + mr) of one panel: a full contiguous one straight to the output, others through a buffer."""
+    cdef float[MAX_MR * MAX_NR] tile
+    cdef int64_t nv = panel[1], width = nv * TW_VW, count = panel[3], i, r
+    cdef const int64_t *run = p.runs + 3 * panel[2]
+    cdef const float *w = p.w + row * p.k
+    cdef const float *bias = NULL if p.bias == NULL else p.bias + row
+    cdef float *y = p.y + row * p.row_stride
+    cdef const float *residual = NULL if p.residual == NULL else p.residual + row * p.residual_row
+    if count == 1 and run[1] == width and p.column_stride == 1 and (residual == NULL or p.residual_column == 1):
+        y += run[2]
+        if residual != NULL:
+            residual += run[2]
+        tw_tile(<int>mr, <int>nv, p.k, w, p.x + panel[0], p.off, y, p.row_stride, bias, residual,
+                p.residual_row, p.lo, p.hi)
+        activate_rows(p.activation, y, mr, p.row_stride, width, p.alpha, p.beta)
+        return
+    if residual != NULL:
+        gather_residual(p, residual, mr, run, count, tile)
+        residual = tile
+    tw_tile(<int>mr, <int>nv, p.k, w, p.x + panel[0], p.off, tile, MAX_NR, bias, residual, MAX_NR, p.lo, p.hi)
+    activate_rows(p.activation, tile, mr, MAX_NR, width, p.alpha, p.beta)
+    for i in range(mr):
+        for r in range(count):
+            scatter(tile + i * MAX_NR + run[3 * r], y + i * p.row_stride + run[3 * r + 2], p.column_stride,
+                    run[3 * r + 1])
+
+
+cdef void tile_gemm(const int64_t *a, int64_t begin, int64_t end) noexcept nogil:
+    """y[n, g, row, columns] = act(sum_k w[n, g, row, k] * x[n, g, off[k] + columns] + bias[g, row] + residual).
+
+    args: 0 x, 1 w (tiles of `mr` rows, each [k][rows]), 2 offsets [k], 3 y, 4 bias or 0, 5 residual or 0,
+    6 panels [.][4] (x offset, vectors, first run, runs), 7 runs [.][3] (column in the panel, length, y offset),
+    8 k, 9 rows a group, 10 groups, 11 panels, 12 panels a task, 13 row tiles a task, 14 mr,
+    15-16 x strides of n and group, 17-18 w strides of n and group, 19-21 y strides of n, row and column,
+    22 activation, 23-24 its alpha and beta, 25-26 residual strides of n and row, 27 residual column stride in units of
+    y's (0 or 1). Task: (((n * groups + g) * panel blocks + pb) * row blocks + rb).
+    All strides count floats.
+    """
+    cdef Product p
+    cdef int64_t tiles = (a[9] + a[14] - 1) // a[14]
+    cdef int64_t row_blocks = (tiles + a[13] - 1) // a[13]
+    cdef int64_t panel_blocks = (a[11] + a[12] - 1) // a[12]
+    cdef int64_t task, rb, pb, g, n, t, i, row, mr
+    cdef const int64_t *panels = <const int64_t *><uintptr_t>a[6]
+    p.runs = <const int64_t *><uintptr_t>a[7]
+    p.off = <const int64_t *><uintptr_t>a[2]
+    p.k = a[8]
+    p.row_stride = a[20]
+    p.column_stride = a[21]
+    p.residual_row = a[26]
+    p.residual_column = a[27]
+    p.activation = a[22]
+    p.alpha = <float>number(a + 23)
+    p.beta = <float>number(a + 24)
+    p.lo = lower_bound(p.activation, p.alpha)
+    p.hi = upper_bound(p.activation, p.beta)
+    for task in range(begin, end):
+        rb = task % row_blocks
+        pb = (task // row_blocks) % panel_blocks
+        g = (task // (row_blocks * panel_blocks)) % a[10]
+        n = task // (row_blocks * panel_blocks * a[10])
+        p.x = <const float *><uintptr_t>a[0] + n * a[15] + g * a[16]
+        p.w = <const float *><uintptr_t>a[1] + n * a[17] + g * a[18]
+        p.y = <float *><uintptr_t>a[3] + n * a[19] + g * a[9] * a[20]
+        p.bias = NULL if a[4] == 0 else <const float *><uintptr_t>a[4] + g * a[9]
+        p.residual = NULL if a[5] == 0 else <const float *><uintptr_t>a[5] + n * a[25] + g * a[9] * a[26]
+        for t in range(rb * a[13], min((rb + 1) * a[13], tiles)):
+            row = t * a[14]
+            mr = min(a[14], a[9] - row)
+            for i in range(pb * a[12], min((pb + 1) * a[12], a[11])):
+                tile_panel(&p, panels + 4 * i, row, mr)
+
+
+cdef void pack_rows(const int64_t *a, int64_t begin, int64_t end) noexcept nogil:
+    """A matrix of each of n images as the row tiles that `tile_gemm` takes for `w`.
+
+    args: 0 dst, 1 src, 2 rows, 3 k, 4 mr, 5 row stride, 6 k stride, 7 image stride of src, 8 scale.
+    Task: image * tiles + tile.
+    """
+    cdef int64_t tiles = (a[2] + a[4] - 1) // a[4]
+    cdef int64_t task, i, k, row, mr
+    cdef const float *src
+    cdef float *dst
+    cdef float scale = <float>number(a + 8)
+    for task in range(begin, end):
+        row = (task % tiles) * a[4]
+        mr = min(a[4], a[2] - row)
+        src = <const float *><uintptr_t>a[1] + (task // tiles) * a[7] + row * a[5]
+        dst = <float *><uintptr_t>a[0] + (task // tiles) * a[2] * a[3] + row * a[3]
+        for k in range(a[3]):
+            for i in range(mr):
+                dst[k * mr + i] = scale * src[i * a[5] + k * a[6]]
+
+
+cdef void pack_columns(const int64_t *a, int64_t begin, int64_t end) noexcept nogil:
+    """A matrix of each of n images as panels [panel][k][width], the last one filled up with zeros.
+
+    args: 0 dst, 1 src, 2 columns, 3 k, 4 width, 5 column stride, 6 k stride, 7 image stride of src.
+    Task: image * panels + panel.
+    """
+    cdef int64_t panels = (a[2] + a[4] - 1) // a[4]
+    cdef int64_t task, j, k, column, width
+    cdef const float *src
+    cdef float *dst
+    for task in range(begin, end):
+        column = (task % panels) * a[4]
+        width = min(a[4], a[2] - column)
+        src = <const float *><uintptr_t>a[1] + (task // panels) * a[7] + column * a[5]
+        dst = <float *><uintptr_t>a[0] + task * a[4] * a[3]
+        for k in range(a[3]):
+            for j in range(width):
+                dst[k * a[4] + j] = src[j * a[5] + k * a[6]]
+            for j in range(width, a[4]):
+                dst[k * a[4] + j] = 0
+
+
+cdef void gemv(const int64_t *a, int64_t begin, int64_t end) noexcept nogil:
+    """y[m, row] = act(alpha' * sum_k w[row, k] * x[m, k] + bias[m, row]), for few m.
+
+    args: 0 x, 1 w [rows][k], 2 y, 3 bias or 0, 4 m, 5 rows, 6 k, 7 rows a task, 8 scale, 9 bias row stride (m),
+    10 bias column stride (row), 11 activation, 12-13 its alpha and beta.
+    """
+    cdef const float *x = <const float *><uintptr_t>a[0]
+    cdef const float *w = <const float *><uintptr_t>a[1]
+    cdef const float *bias = <const float *><uintptr_t>a[3]
+    cdef float *y = <float *><uintptr_t>a[2]
+    cdef int64_t k = a[6], m, row, i, last = min(end * a[7], a[5])
+    cdef float scale = <float>number(a + 8), alpha = <float>number(a + 12), beta = <float>number(a + 13)
+    cdef float[4] dots
+    row = begin * a[7]
+    while row < last:
+        for m in range(a[4]):
+            if row + 4 <= last:
+                tw_dot4(w + row * k, k, x + m * k, k, dots)
+            else:
+                for i in range(last - row):
+                    dots[i] = tw_dot(w + (row + i) * k, x + m * k, k)
+            for i in range(min(<int64_t>4, last - row)):
+                y[m * a[5] + row + i] = scale * dots[i]
+                if bias != NULL:
+                    y[m * a[5] + row + i] += bias[m * a[9] + (row + i) * a[10]]
+        row += 4
+    if a[11] != 0:
+        for m in range(a[4]):
+            row = begin * a[7]
+            tw_activate(<int>a[11], y + m * a[5] + row, last - row, alpha, beta)
+
+
+KERNELS = {
+    "tile_gemm": <uintptr_t>&tile_gemm,
+    "pack_rows": <uintptr_t>&pack_rows,
+    "pack_columns": <uintptr_t>&pack_columns,
+    "gemv": <uintptr_t>&gemv,
+}
+TILE_ROWS = TW_MR
+VECTOR_FLOATS = TW_VW

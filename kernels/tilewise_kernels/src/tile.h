@@ -1,0 +1,169 @@
+/* The register tile of every matrix product and convolution: out[i][j] += sum_k a[k][i] * b[off[k] + j].
+
+   A tile has up to TW_MR rows and one or two vectors of TW_VW columns; all of it stays in registers while k runs. Rows of
+   `b` lie anywhere (`off` tells where), so a convolution reads its image in place instead of an im2col buffer
+   (Dukhan, "The Indirect Convolution Algorithm", 2019). */
+#ifndef TILEWISE_TILE_H
+#define TILEWISE_TILE_H
+
+#include <stdint.h>
+
+#if defined(__AVX512F__)
+#define TW_VW 16
+#define TW_MR 14
+#elif defined(__AVX__)
+#define TW_VW 8
+#define TW_MR 6
+#else
+#define TW_VW 4
+#define TW_MR 6
+#endif
+#define TW_NR (2 * TW_VW)
+
+typedef float tw_vec __attribute__((vector_size(TW_VW * 4), aligned(4), may_alias));
+typedef int32_t tw_mask __attribute__((vector_size(TW_VW * 4)));
+#ifndef TW_INLINE
+#define TW_INLINE static inline __attribute__((always_inline))
+#endif
+
+TW_INLINE tw_vec tw_load_vec(const float *p) { return *(const tw_vec *)p; }
+TW_INLINE void tw_store_vec(float *p, tw_vec v) { *(tw_vec *)p = v; }
+/* x - 0 is x for every x, so this is a plain broadcast. */
+TW_INLINE tw_vec tw_splat(float x) { return x - (tw_vec){0}; }
+
+TW_INLINE tw_vec tw_select(tw_mask mask, tw_vec yes, tw_vec no)
+{
+    return (tw_vec)((mask & (tw_mask)yes) | (~mask & (tw_mask)no));
+}
+
+/* Comparisons are written such that a NaN in `v` stays a NaN. */
+TW_INLINE tw_vec tw_clip_vec(tw_vec v, tw_vec lo, tw_vec hi)
+{
+    v = tw_select(v < lo, lo, v);
+    return tw_select(v > hi, hi, v);
+}
+
+/* Sums start from `init` (rows ldi apart) and `bias` (one for each row), either may be NULL; results are clipped to
+   lo..hi and stored to `c` (rows ldc apart). */
+TW_INLINE void tw_tile_body(const int mr, const int nv, int64_t k_count, const float *a, const float *b,
+                            const int64_t *off, float *c, int64_t ldc, const float *bias, const float *init,
+                            int64_t ldi, float lo, float hi)
+{
+    tw_vec acc[TW_MR][2];
+#pragma GCC unroll 16
+    for (int i = 0; i < mr; i++) {
+        float start = bias ? bias[i] : 0.0f;
+#pragma GCC unroll 2
+        for (int j = 0; j < nv; j++) {
+            acc[i][j] = tw_splat(start);
+            if (init) acc[i][j] += tw_load_vec(init + i * ldi + j * TW_VW);
+        }
+    }
+    for (int64_t k = 0; k < k_count; k++) {
+        const float *row = b + off[k];
+        tw_vec bv[2];
+#pragma GCC unroll 2
+        for (int j = 0; j < nv; j++)
+            bv[j] = tw_load_vec(row + j * TW_VW);
+#pragma GCC unroll 16
+        for (int i = 0; i < mr; i++) {
+#pragma GCC unroll 2
+            for (int j = 0; j < nv; j++)
+                acc[i][j] += a[i] * bv[j];
+        }
+        a += mr;
+    }
+    const tw_vec low = tw_splat(lo), high = tw_splat(hi);
+#pragma GCC unroll 16
+    for (int i = 0; i < mr; i++) {
+#pragma GCC unroll 2
+        for (int j = 0; j < nv; j++)
+            tw_store_vec(c + i * ldc + j * TW_VW, tw_clip_vec(acc[i][j], low, high));
+    }
+}
+
+#define TW_TILE_CASE(mr)                                                                                          \
+    case 2 * (mr): tw_tile_body(mr, 1, k_count, a, b, off, c, ldc, bias, init, ldi, lo, hi); break;              \
+    case 2 * (mr) + 1: tw_tile_body(mr, 2, k_count, a, b, off, c, ldc, bias, init, ldi, lo, hi); break;
+
+/* `mr` rows (1 to TW_MR) by `nv` vectors (1 or 2). */
+static __attribute__((noinline)) void tw_tile(int mr, int nv, int64_t k_count, const float *a, const float *b,
+                                              const int64_t *off, float *c, int64_t ldc, const float *bias,
+                                              const float *init, int64_t ldi, float lo, float hi)
+{
+    switch (2 * mr + nv - 1) {
+        TW_TILE_CASE(1) TW_TILE_CASE(2) TW_TILE_CASE(3) TW_TILE_CASE(4) TW_TILE_CASE(5) TW_TILE_CASE(6)
+#if TW_MR > 6
+        TW_TILE_CASE(7) TW_TILE_CASE(8) TW_TILE_CASE(9) TW_TILE_CASE(10) TW_TILE_CASE(11) TW_TILE_CASE(12)
+        TW_TILE_CASE(13) TW_TILE_CASE(14)
+#endif
+    }
+}
+
+/* out[q] = bias + sum_t w[t] * x[off[t] + q] for q in [0, n), n a multiple of TW_VW; reads x as far as needed. */
+static inline void tw_taps(int64_t taps, const float *w, const float *x, const int64_t *off, float *out, int64_t n,
+                           float bias)
+{
+    int64_t q = 0;
+    for (; q + 4 * TW_VW <= n; q += 4 * TW_VW) {
+        tw_vec s0 = tw_splat(bias), s1 = s0, s2 = s0, s3 = s0;
+        for (int64_t t = 0; t < taps; t++) {
+            const float *p = x + off[t] + q;
+            const float f = w[t];
+            s0 += f * tw_load_vec(p);
+            s1 += f * tw_load_vec(p + TW_VW);
+            s2 += f * tw_load_vec(p + 2 * TW_VW);
+            s3 += f * tw_load_vec(p + 3 * TW_VW);
+        }
+        tw_store_vec(out + q, s0);
+        tw_store_vec(out + q + TW_VW, s1);
+        tw_store_vec(out + q + 2 * TW_VW, s2);
+        tw_store_vec(out + q + 3 * TW_VW, s3);
+    }
+    for (; q < n; q += TW_VW) {
+        tw_vec s = tw_splat(bias);
+        for (int64_t t = 0; t < taps; t++)
+            s += w[t] * tw_load_vec(x + off[t] + q);
+        tw_store_vec(out + q, s);
+    }
+}
+
+/* The dot product of x with each of four rows of w. */
+static inline void tw_dot4(const float *w, int64_t ld, const float *x, int64_t n, float *out)
+{
+    tw_vec s[4][2];
+    for (int r = 0; r < 4; r++) s[r][0] = s[r][1] = (tw_vec){0};
+    int64_t k = 0;
+    for (; k + 2 * TW_VW <= n; k += 2 * TW_VW) {
+        tw_vec x0 = tw_load_vec(x + k), x1 = tw_load_vec(x + k + TW_VW);
+#pragma GCC unroll 4
+        for (int r = 0; r < 4; r++) {
+            s[r][0] += tw_load_vec(w + r * ld + k) * x0;
+            s[r][1] += tw_load_vec(w + r * ld + k + TW_VW) * x1;
+        }
+    }
+    for (int r = 0; r < 4; r++) {
+        tw_vec t = s[r][0] + s[r][1];
+        float sum = 0.0f;
+        for (int j = 0; j < TW_VW; j++) sum += t[j];
+        for (int64_t i = k; i < n; i++) sum += w[r * ld + i] * x[i];
+        out[r] = sum;
+    }
+}
+
+static inline float tw_dot(const float *w, const float *x, int64_t n)
+{
+    tw_vec s0 = (tw_vec){0}, s1 = s0;
+    int64_t k = 0;
+    for (; k + 2 * TW_VW <= n; k += 2 * TW_VW) {
+        s0 += tw_load_vec(w + k) * tw_load_vec(x + k);
+        s1 += tw_load_vec(w + k + TW_VW) * tw_load_vec(x + k + TW_VW);
+    }
+    s0 += s1;
+    float sum = 0.0f;
+    for (int j = 0; j < TW_VW; j++) sum += s0[j];
+    for (; k < n; k++) sum += w[k] * x[k];
+    return sum;
+}
+
+#endif

@@ -2,8 +2,8 @@
 
     python examples/face_detector.py version-RFB-320.onnx photo.jpg ... --output faces/
 
-The model takes one image, 1×3×H×W, RGB, (x - 127) / 128, and answers with `scores` 1×N×2 (background, face) and
-`boxes` 1×N×4 (left, top, right, bottom as fractions of the image). What it leaves to its caller, the choice of one box
+The model takes one image, 1x3xHxW, RGB, (x - 127) / 128, and answers with `scores` 1xNx2 (background, face) and
+`boxes` 1xNx4 (left, top, right, bottom as fractions of the image). What it leaves to its caller, the choice of one box
 for each face, is done here by a second, tiny ONNX model: the operator NonMaxSuppression.
 
 Model and photos: https://github.com/Linzaer/Ultra-Light-Fast-Generic-Face-Detector-1MB (MIT).
@@ -46,12 +46,20 @@ class FaceDetector:
     """
 
     def __init__(
-        self, model: str | Path | bytes, min_score: float = 0.7, max_overlap: float = 0.3, threads: int | None = None
+        self,
+        model: str | Path | bytes,
+        min_score: float = 0.7,
+        max_overlap: float = 0.3,
+        threads: int | None = None,
     ) -> None:
         self.model = tw.load(model, threads=threads)
         self.choose = tw.load(suppression(min_score, max_overlap), threads=threads)
         (image,) = self.model.inputs
-        if image.shape is None or len(image.shape) != 4 or not all(isinstance(d, int) for d in image.shape[1:]):
+        if (
+            image.shape is None
+            or len(image.shape) != 4
+            or not all(isinstance(d, int) for d in image.shape[1:])
+        ):
             raise tw.InputError(f"input {image.name!r}: expected a shape (1, 3, H, W), got {image.shape}")
         self.height, self.width = image.shape[2:]
 
@@ -107,7 +115,9 @@ def draw(photo: Image.Image, faces: Sequence[Face]) -> Image.Image:
         left, top, right, bottom = pen.textbbox((0, 0), label, font)
         pad = max(1, stroke // 2)
         y = max(0.0, face.top - (bottom - top) - 2 * pad)
-        pen.rectangle((face.left, y, face.left + (right - left) + 2 * pad, y + (bottom - top) + 2 * pad), GREEN)
+        pen.rectangle(
+            (face.left, y, face.left + (right - left) + 2 * pad, y + (bottom - top) + 2 * pad), GREEN
+        )
         pen.text((face.left + pad - left, y + pad - top), label, DARK, font)
     return picture
 
@@ -117,8 +127,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("model", metavar="MODEL", help="an UltraFace model, such as version-RFB-320.onnx")
     parser.add_argument("photos", metavar="PHOTO", nargs="+", type=Path)
     parser.add_argument("--output", type=Path, default=Path("faces"), metavar="DIR", help="where pictures go")
-    parser.add_argument("--min-score", type=float, default=0.7, help="least probability of a face (default: 0.7)")
-    parser.add_argument("--max-overlap", type=float, default=0.3, help="greatest overlap of two (default: 0.3)")
+    parser.add_argument(
+        "--min-score", type=float, default=0.7, help="least probability of a face (default: 0.7)"
+    )
+    parser.add_argument(
+        "--max-overlap", type=float, default=0.3, help="greatest overlap of two (default: 0.3)"
+    )
     parser.add_argument("--threads", type=int)
     args = parser.parse_args(argv)
     try:

@@ -29,7 +29,9 @@ def model(
         [numpy_helper.from_array(a, n) for n, a in (constants or {}).items()],
     )
     opset = [helper.make_opsetid("", OPSET)]
-    return helper.make_model(graph, opset_imports=opset, ir_version=8, producer_name="tests", producer_version="1")
+    return helper.make_model(
+        graph, opset_imports=opset, ir_version=8, producer_name="tests", producer_version="1"
+    )
 
 
 def pair() -> onnx.ModelProto:

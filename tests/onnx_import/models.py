@@ -12,7 +12,9 @@ OPSET = 17
 IR = 8
 
 
-def parse(body: str, opset: int = OPSET, ir_version: int = IR, domains: str = "", functions: str = "") -> bytes:
+def parse(
+    body: str, opset: int = OPSET, ir_version: int = IR, domains: str = "", functions: str = ""
+) -> bytes:
     """The file of a model in ONNX's text syntax, without its header."""
     header = f'<ir_version: {ir_version}, opset_import: ["": {opset}{domains}]>'
     return onnx.parser.parse_model(f"{header}\n{body}\n{functions}").SerializeToString()
@@ -68,7 +70,9 @@ def classifier() -> onnx.ModelProto:
         for name, op in (("then", "Identity"), ("else", "Neg"))
     }
     nodes = [
-        helper.make_node("Conv", ["x", "w1", "b1"], ["c"], name="conv", pads=[1, 1, 1, 1], kernel_shape=[3, 3]),
+        helper.make_node(
+            "Conv", ["x", "w1", "b1"], ["c"], name="conv", pads=[1, 1, 1, 1], kernel_shape=[3, 3]
+        ),
         helper.make_node("BatchNormalization", ["c", "scale", "shift", "mean", "var"], ["n"], name="bn"),
         helper.make_node("Relu", ["n"], ["r"], name="relu"),
         helper.make_node("MaxPool", ["r"], ["p"], name="pool", kernel_shape=[2, 2], strides=[2, 2]),

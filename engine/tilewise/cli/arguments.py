@@ -30,7 +30,10 @@ def add_model(parser: ArgumentParser) -> None:
 
 def add_threads(parser: ArgumentParser) -> None:
     parser.add_argument(
-        "--threads", type=positive, metavar="N", help="threads of a run (default: CPU affinity and cgroup quota)"
+        "--threads",
+        type=positive,
+        metavar="N",
+        help="threads of a run (default: what CPU affinity and cgroup quota allow)",
     )
 
 

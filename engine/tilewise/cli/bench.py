@@ -1,4 +1,4 @@
-"""`tilewise bench`: times of a model on several numbers of threads, side by side with another engine if asked."""
+"""`tilewise bench`: times of a model on several numbers of threads, beside another engine if asked."""
 
 from __future__ import annotations
 
@@ -26,13 +26,16 @@ from tilewise.runtime.threads import default_threads
 
 Feeds = Mapping[str, np.ndarray]
 WARM_UP = 3
-"""Runs of each contestant before the clock counts; plans, packed weights and thread pools are made in them."""
+"""Runs of each contestant before the clock counts: they make plans, packed weights and threads."""
 ENGINES = ("onnxruntime",)
 
 
 @dataclass(slots=True)
 class Contestant:
-    """One engine on one number of threads; `times` holds nanoseconds of its counted runs, `outputs` its last results."""
+    """One engine on one number of threads.
+
+    times: nanoseconds of its counted runs. outputs: results of its last run before them.
+    """
 
     engine: str
     threads: int
@@ -48,11 +51,14 @@ class Contestant:
 def configure(parser: argparse.ArgumentParser) -> None:
     add_model(parser)
     parser.add_argument(
-        "--threads", type=positives, metavar="N,N,...", help="numbers of threads to time (default: what a run takes)"
+        "--threads",
+        type=positives,
+        metavar="N,N,...",
+        help="numbers of threads to time (default: what a run takes)",
     )
     parser.add_argument("--against", choices=ENGINES, help="an engine to run in turn with Tilewise")
-    parser.add_argument("--runs", type=positive, default=30, metavar="N", help="counted runs of each (default: 30)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all times and the surroundings to this file")
+    parser.add_argument("--runs", type=positive, default=30, metavar="N", help="counted runs (default: 30)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all times and what they depend on")
     add_shape(parser)
     add_seed(parser)
 
@@ -111,7 +117,7 @@ def onnxruntime_contestant(path: str, feeds: Feeds, threads: int) -> Contestant:
 
 
 def difference(a: list, b: list) -> float:
-    """The largest difference between two engines' outputs, each relative to its output's largest magnitude."""
+    """The largest difference between two engines' outputs, relative to the largest magnitude of each."""
     worst = 0.0
     for x, y in zip(a, b, strict=True):
         if isinstance(x, np.ndarray) and x.size and x.dtype.kind in "fiub":
@@ -153,27 +159,26 @@ def pairs(contestants: list[Contestant]) -> dict[int, tuple[Contestant, Contesta
 def _print(out: Console, args, feeds: Feeds, contestants: list[Contestant], around: dict[str, Any]) -> None:
     versions = ", ".join(f"{name} {version}" for name, version in around["versions"].items())
     out.print(f"{args.model}: {', '.join(f'{n} {a.dtype}{list(a.shape)}' for n, a in feeds.items())}")
-    out.print(f"{around['cpu']}, {around['usable_cpus']} usable CPU(s), {around['kernels']} kernels; {versions}")
+    out.print(f"{around['cpu']}, {around['usable_cpus']} usable CPU(s), {around['kernels']} kernels")
+    out.print(versions)
+    out.print(table(("engine", ">threads", ">median", ">25 %", ">75 %", ">best"), map(_row, contestants)))
     versus = pairs(contestants)
-    rows = []
-    for c in contestants:
-        ratio = ""
-        if c.engine != "tilewise":
-            ratio = f"{versus[c.threads][0].median / c.median:.2f}"
-        quartiles = statistics.quantiles(c.times, n=4) if len(c.times) > 1 else [c.median] * 3
-        rows.append(
-            (c.engine, str(c.threads), show_ms(c.median), show_ms(quartiles[0]), show_ms(quartiles[2]), show_ms(min(c.times)), ratio)
-        )
-    headings = ("engine", ">threads", ">median", ">25 %", ">75 %", ">best", ">tilewise / it")
-    out.print(table(headings if versus else headings[:-1], [r if versus else r[:-1] for r in rows]))
     for count, (ours, other) in versus.items():
-        gap = difference(ours.outputs, other.outputs)
-        out.print(f"{count} thread(s): outputs differ by at most {gap:.1e} of {other.engine}'s largest value")
-    out.print(f"{args.runs} runs each in turn, after {WARM_UP} to warm up")
+        out.print(
+            f"{count} thread(s): tilewise / {other.engine} = {ours.median / other.median:.2f} of the time, outputs "
+            f"apart by at most {difference(ours.outputs, other.outputs):.1e} of the largest value"
+        )
+    out.print(f"medians of {args.runs} run(s) each in turn, after {WARM_UP} to warm up")
+
+
+def _row(c: Contestant) -> tuple[str, ...]:
+    quartiles = statistics.quantiles(c.times, n=4) if len(c.times) > 1 else c.times * 3
+    times = (c.median, quartiles[0], quartiles[2], min(c.times))
+    return (c.engine, str(c.threads), *map(show_ms, times))
 
 
 def _report(args, feeds: Feeds, contestants: list[Contestant], around: dict[str, Any]) -> dict[str, Any]:
-    versus = pairs(contestants)
+    versus = pairs(contestants).items()
     return {
         "model": args.model,
         "inputs": {n: {"dtype": str(a.dtype), "shape": list(a.shape)} for n, a in feeds.items()},
@@ -181,8 +186,9 @@ def _report(args, feeds: Feeds, contestants: list[Contestant], around: dict[str,
         "runs": args.runs,
         "warm_up": WARM_UP,
         "results": [
-            {"engine": c.engine, "threads": c.threads, "median_ns": c.median, "times_ns": c.times} for c in contestants
+            {"engine": c.engine, "threads": c.threads, "median_ns": c.median, "times_ns": c.times}
+            for c in contestants
         ],
-        "ratios": {str(n): ours.median / other.median for n, (ours, other) in versus.items()},
-        "differences": {str(n): difference(ours.outputs, other.outputs) for n, (ours, other) in versus.items()},
+        "ratios": {str(n): ours.median / other.median for n, (ours, other) in versus},
+        "differences": {str(n): difference(ours.outputs, other.outputs) for n, (ours, other) in versus},
     }

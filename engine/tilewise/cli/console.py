@@ -23,7 +23,8 @@ def console() -> Console:
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[str]], title: str = "") -> Table:
     """A table; headings that start with ">" are for columns of numbers, set to the right."""
-    grid = Table(title=title or None, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
+    grid = Table(title=title or None, box=SIMPLE_HEAD, pad_edge=False)
+    grid.title_justify, grid.title_style = "left", "bold"
     for heading in headings:
         grid.add_column(heading.removeprefix(">"), justify="right" if heading.startswith(">") else "left")
     for row in rows:
@@ -34,7 +35,7 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[str]], title: str = "
 def show_shape(shape: Shape | None) -> str:
     if shape is None:
         return "?"
-    return "×".join("?" if d is None else str(d) for d in shape) or "scalar"
+    return "x".join("?" if d is None else str(d) for d in shape) or "scalar"
 
 
 def show_count(count: float | None) -> str:

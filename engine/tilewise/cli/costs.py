@@ -11,9 +11,37 @@ from tilewise.graph import Fact, Graph, Node
 Facts = Sequence[Fact | None]
 
 _FREE = frozenset(
-    "Cast CastLike Concat ConstantOfShape DepthToSpace Dropout Expand EyeLike Flatten Gather GatherElements GatherND "
-    "Identity OneHot Pad Range Reshape Scatter ScatterElements ScatterND Shape Size Slice SpaceToDepth Split Squeeze "
-    "Tile Transpose Unsqueeze".split()
+    [
+        "Cast",
+        "CastLike",
+        "Concat",
+        "ConstantOfShape",
+        "DepthToSpace",
+        "Dropout",
+        "Expand",
+        "EyeLike",
+        "Flatten",
+        "Gather",
+        "GatherElements",
+        "GatherND",
+        "Identity",
+        "OneHot",
+        "Pad",
+        "Range",
+        "Reshape",
+        "Scatter",
+        "ScatterElements",
+        "ScatterND",
+        "Shape",
+        "Size",
+        "Slice",
+        "SpaceToDepth",
+        "Split",
+        "Squeeze",
+        "Tile",
+        "Transpose",
+        "Unsqueeze",
+    ]
 )
 """Operators that move data and compute nothing of it."""
 _WINDOWED = frozenset({"MaxPool", "AveragePool", "LpPool"})
@@ -42,9 +70,9 @@ def _is_parameter(dtype: np.dtype) -> bool:
 
 
 def flops(node: Node, ins: Facts, outs: Facts) -> int | None:
-    """Floating-point operations of one run of the node, a multiply-add counted as two; None where shapes are not known.
+    """Floating-point operations of one run of the node; None where shapes are not known.
 
-    Operators other than convolutions and products count one for each element that they make or read.
+    A multiply-add counts as two. Operators other than convolutions and products count one for each element that they make or read.
     """
     if any(f is not None and not f.known_shape for f in (*ins, *outs)) or not outs or outs[0] is None:
         return None

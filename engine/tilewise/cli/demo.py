@@ -46,13 +46,17 @@ def execute(args: argparse.Namespace) -> int:
     scores = model(images)
     spent = time.perf_counter_ns() - start
     right = int((scores.argmax(1) == labels).sum())
-    summary = f"{right} of {len(labels)} handwritten digits read correctly ({100 * right / len(labels):.1f} %)"
+    summary = (
+        f"{right} of {len(labels)} handwritten digits read correctly ({100 * right / len(labels):.1f} %)"
+    )
     chosen = choose(scores)
-    readings = [Reading(images[i, 0], int(labels[i]), int(scores[i].argmax()), float(scores[i].max())) for i in chosen]
+    readings = [
+        Reading(images[i, 0], int(labels[i]), int(scores[i].argmax()), float(scores[i].max())) for i in chosen
+    ]
     draw(readings[:SHOWN], readings[SHOWN:], summary).save(args.output)
     out.print(
         f"A CNN of {sum(a.size for a in model.graph.initializers.values()):,} parameters, loaded from ONNX, looked at "
-        f"{len(labels)} images of 8×8 pixels that took no part in its training.\n"
+        f"{len(labels)} images of 8x8 pixels that took no part in its training.\n"
         f"{summary}, {show_ms(spent)} for all of them on {model.threads} thread(s) "
         f"with {tilewise_kernels.ISA} kernels.\n"
         f"Picture: {args.output.resolve()}"

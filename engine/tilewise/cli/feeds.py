@@ -9,7 +9,14 @@ from pathlib import Path
 import numpy as np
 
 from tilewise.cli.images import load_image, to_array
-from tilewise.cli.shapes import complete_shapes, input_facts, only_input, parse_shapes, random_array, split_named
+from tilewise.cli.shapes import (
+    complete_shapes,
+    input_facts,
+    only_input,
+    parse_shapes,
+    random_array,
+    split_named,
+)
 from tilewise.errors import InputError
 from tilewise.graph import Fact, Graph
 
@@ -40,14 +47,18 @@ class FeedReader:
         missing = [n for n in self.names if n not in self._feeds and n not in random]
         if missing:
             hint = " ".join(f"--input {n}=FILE" for n in missing)
-            raise InputError(f"no value for input(s) {', '.join(missing)}: give {hint}, or random in place of FILE")
+            raise InputError(
+                f"no value for input(s) {', '.join(missing)}: give {hint}, or random in place of FILE"
+            )
         self.fill(random)
         return {name: self._feeds[name] for name in self.names}
 
     def fill(self, names: Sequence[str]) -> dict[str, np.ndarray]:
         """Feeds with random arrays added for these inputs."""
         loaded = {n: a.shape for n, a in self._feeds.items() if n in self.facts}
-        shapes = complete_shapes({n: f for n, f in self.facts.items() if n in names or n in loaded}, {**self.shapes, **loaded})
+        shapes = complete_shapes(
+            {n: f for n, f in self.facts.items() if n in names or n in loaded}, {**self.shapes, **loaded}
+        )
         for name in names:
             self._add(name, random_array(name, self.facts[name], shapes[name], self._rng), RANDOM)
         return self._feeds
@@ -72,7 +83,7 @@ class FeedReader:
         fact = self.facts[name]
         image = load_image(path)
         array = to_array(image, name, fact, self.shapes.get(name, fact.shape), self.normalize)
-        source = f"{path}, {image.width}×{image.height} pixels"
+        source = f"{path}, {image.width}x{image.height} pixels"
         if fact.dtype is None or fact.dtype.kind not in "iu":
             source += f", normalized as {self.normalize or 'unit'}"
         self._add(name, array, source)

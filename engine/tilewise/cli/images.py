@@ -39,9 +39,13 @@ def image_layout(name: str, shape: Shape | None) -> Layout:
     """NCHW, NHWC, CHW or HWC with 1 or 3 channels and a batch of 1, as the declared shape tells."""
     dims = shape[1:] if shape is not None and len(shape) == 4 else shape
     if shape is None or dims is None or len(dims) != 3:
-        raise InputError(f"input {name!r} has shape {shape}: an image needs rank 3 or 4; feed an array instead")
+        raise InputError(
+            f"input {name!r} has shape {shape}: an image needs rank 3 or 4; feed an array instead"
+        )
     if len(shape) == 4 and isinstance(shape[0], int) and shape[0] != 1:
-        raise InputError(f"input {name!r} takes a batch of {shape[0]}: one image does not fill it; feed an array")
+        raise InputError(
+            f"input {name!r} takes a batch of {shape[0]}: one image does not fill it; feed an array"
+        )
     first = dims[0] in (1, 3) or (not isinstance(dims[0], int) and dims[2] not in (1, 3))
     channels, height, width = (dims[0], dims[1], dims[2]) if first else (dims[2], dims[0], dims[1])
     if isinstance(channels, int) and channels not in (1, 3):
@@ -54,7 +58,9 @@ def load_image(path: Path) -> Image:
     try:
         from PIL import Image, ImageOps, UnidentifiedImageError
     except ImportError:
-        raise InputError(f'{path}: images need Pillow; install it with pip install "tilewise[demo]"') from None
+        raise InputError(
+            f'{path}: images need Pillow; install it with pip install "tilewise[demo]"'
+        ) from None
     try:
         with Image.open(path) as image:
             image.load()
@@ -97,7 +103,9 @@ def parse_normalization(text: str, channels: int) -> tuple[np.ndarray, np.ndarra
         raise InputError(f"--normalize {text}: expected {known}, or MEAN/STD such as 127.5/127.5") from None
     for values in (mean, std):
         if len(values) not in (1, channels):
-            raise InputError(f"--normalize {text}: {len(values)} values for an input of {channels} channel(s)")
+            raise InputError(
+                f"--normalize {text}: {len(values)} values for an input of {channels} channel(s)"
+            )
     if not (np.isfinite(mean).all() and (std > 0).all() and np.isfinite(std).all()):
         raise InputError(f"--normalize {text}: numbers must be finite and standard deviations positive")
     return mean, std

@@ -82,7 +82,8 @@ def _concrete(declared: dict[str, Fact], given: dict[str, tuple[int, ...]]) -> d
     except InputError:
         return declared
     return {
-        n: Fact(f.dtype, shapes[n], kind=f.kind, elem=f.elem) if f.kind == "tensor" else f for n, f in declared.items()
+        n: Fact(f.dtype, shapes[n], kind=f.kind, elem=f.elem) if f.kind == "tensor" else f
+        for n, f in declared.items()
     }
 
 
@@ -124,7 +125,9 @@ def _nodes(graph: Graph, facts: dict[str, Fact]) -> list[Report]:
             {
                 "name": node.label,
                 "operator": f"{node.domain}.{node.op_type}" if node.domain else node.op_type,
-                "outputs": [_value(n, f, f) for n, f in zip(node.outputs, outs, strict=True) if f is not None],
+                "outputs": [
+                    _value(n, f, f) for n, f in zip(node.outputs, outs, strict=True) if f is not None
+                ],
                 "parameters": counts.get(i, 0),
                 "flops": flops(node, ins, outs),
                 "output_bytes": sum(f.nbytes for f in outs if f is not None) if known else None,
@@ -136,7 +139,9 @@ def _nodes(graph: Graph, facts: dict[str, Fact]) -> list[Report]:
 def _print(out: Console, model: str, report: Report) -> None:
     opsets = ", ".join(f"{domain} {version}" for domain, version in report["opsets"].items())
     producer = f", made by {report['producer']}" if report["producer"] else ""
-    out.print(f"{model}: graph {report['graph']!r}, IR version {report['ir_version']}, opset {opsets}{producer}")
+    out.print(
+        f"{model}: graph {report['graph']!r}, IR version {report['ir_version']}, opset {opsets}{producer}"
+    )
     for key, value in report["metadata"].items():
         out.print(f"  {key}: {value}")
     for role in ("inputs", "outputs"):
@@ -145,7 +150,12 @@ def _print(out: Console, model: str, report: Report) -> None:
             for v in report[role]
         ]
         out.print(table((role, "dtype", "shape", "declared"), rows))
-    out.print(table(("node", "operator", "output", ">parameters", ">FLOPs", ">output bytes"), map(_row, report["nodes"])))
+    out.print(
+        table(
+            ("node", "operator", "output", ">parameters", ">FLOPs", ">output bytes"),
+            map(_row, report["nodes"]),
+        )
+    )
     _print_totals(out, report)
 
 

@@ -70,7 +70,7 @@ def _card(picture: Image.Image, pen: ImageDraw.ImageDraw, reading: Reading, x: i
 
 
 def _digit(image: np.ndarray) -> Image.Image:
-    """The 8×8 pixels, ink on paper."""
+    """The 8x8 pixels, ink on paper."""
     shade = np.asarray(image, np.float32)[..., None]
     pixels = np.array(PAPER) * (1 - shade) + np.array(INK) * shade
     return Image.fromarray(pixels.round().astype(np.uint8)).resize((DIGIT, DIGIT), Image.Resampling.NEAREST)

@@ -39,7 +39,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "units of 8-bit pixels, one number or one for each channel, such as 127.5/127.5",
     )
     parser.add_argument("--output", type=Path, metavar="FILE.npz", help="write all outputs to this archive")
-    parser.add_argument("--top", type=natural, default=5, metavar="K", help="best classes to show (default: 5)")
+    parser.add_argument(
+        "--top", type=natural, default=5, metavar="K", help="best classes to show (default: 5)"
+    )
     add_threads(parser)
     add_shape(parser)
     add_seed(parser)

@@ -29,7 +29,9 @@ def split_named(text: str, names: Sequence[str], option: str) -> tuple[str | Non
 def only_input(names: Sequence[str], option: str, text: str) -> str:
     """The name of a model's one input; an error telling how to name one of several."""
     if len(names) != 1:
-        raise InputError(f"{option} {text}: say which input, as NAME={text}; the model has {', '.join(names) or 'none'}")
+        raise InputError(
+            f"{option} {text}: say which input, as NAME={text}; the model has {', '.join(names) or 'none'}"
+        )
     return names[0]
 
 

@@ -26,7 +26,7 @@ Source = str | os.PathLike | bytes | bytearray | memoryview | onnx.ModelProto
 
 MAX_INLINED = 1 << 32
 """Bytes that inlined functions may add, so that a small file cannot unfold without bound."""
-NODE_BYTES = 1 << 10
+NODE_BYTES = 1 << 14
 """What one inlined node counts for."""
 
 _MALFORMED = (
@@ -104,7 +104,7 @@ def _graph_of(model: onnx.ModelProto, files: ExternalFiles) -> Graph:
         raise ModelError("expected an ONNX model, got one without a graph (truncated, or of another format)")
     if model.ir_version < 1:
         raise ModelError(f"expected an ir_version >= 1, got {model.ir_version}")
-    opsets = opset_versions(model.opset_import, "model")
+    opsets = opset_versions(model.opset_import, "header")
     if not opsets:
         if model.ir_version >= 3:
             raise ModelError("expected opset_import in a model of IR version 3 or later, got none")

@@ -207,8 +207,8 @@ class Problem:
 class Image:
     """The image as the taps read it: planes padded and split into phases, so that all reads have unit stride.
 
-    size: D, H, W of one phase. starts: of each phase, its first element in x. offsets: of each tap, in floats from a
-    channel's first phase; `channel` floats from channel to channel.
+    size: D, H, W of one phase. starts: [phases, 5], see `phase_table`. taps: where each lies, in floats from a channel's
+    first phase; `channel` floats from channel to channel.
     """
 
     size: tuple[int, int, int]
@@ -229,11 +229,19 @@ class Image:
             d, h, w = (t // s for t, s in zip(tap, p.stride, strict=True))
             taps.append(((phase * size[0] + d) * size[1] + h) * size[2] + w)
         starts = np.array(phases, np.int64) - np.array(p.pad, np.int64)
-        return Image((size[0], size[1], size[2]), starts, np.array(taps, np.int64))
+        return Image((size[0], size[1], size[2]), phase_table(starts, p.stride[2], p.size[2], size[2]), np.array(taps, np.int64))
 
     @property
     def channel(self) -> int:
         return len(self.starts) * self.size[0] * self.size[1] * self.size[2]
+
+
+def phase_table(starts: np.ndarray, stride: int, size: int, width: int) -> np.ndarray:
+    """First d, h and w of each phase, and the columns [lo, hi) of its `width` that lie inside x's `size`."""
+    first = starts[:, 2]
+    lo = np.clip(-(first // stride), 0, width)
+    hi = np.clip(-((first - size) // stride), lo, width)
+    return np.column_stack([starts, lo, hi])
 
 
 def pad_image(b: Lowering, p: Problem, x: Ref) -> Ref:

@@ -21,7 +21,7 @@ TASKS = 32
 """Tasks to aim for where the work allows it."""
 TASK_FLOPS = 1 << 20
 """A task is not cut below this."""
-BLOCK_FLOATS = 1 << 17
+BLOCK_FLOATS = 1 << 16
 """Floats of the right side that one task should touch, so that they stay in the second-level cache."""
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from tilewise.graph import UNKNOWN, Fact
 from tilewise.graph.facts import Dim
 from tilewise.ops.base import Inputs, Op
-from tilewise.ops.conv import optional
+from tilewise.ops.conv import optional, phase_table
 from tilewise.ops.tiles import PANEL, VECTOR, Product, emit, flat_panels, offset_panels, pack_tiles, row_panels
 from tilewise.ops.windows import AUTO_PADS, extent
 from tilewise.plan.lowering import Lowering, Ref, chunks
@@ -256,7 +256,7 @@ def _pad(b: Lowering, planes: int, axes: list[Axis], before: list[int], size: li
     plane = size[0] * size[1] * size[2]
     padded = b.temp(4 * (planes * plane + PANEL))
     grain = max(1, 16384 // plane)
-    starts = b.const(np.array([[-p for p in before]], np.int64))
+    table = phase_table(-np.array([before], np.int64), 1, axes[2].size, size[2])
     sizes = [a.size for a in axes]
     b.step(
         "pad_phases",
@@ -270,7 +270,7 @@ def _pad(b: Lowering, planes: int, axes: list[Axis], before: list[int], size: li
         1,
         *size,
         1,
-        starts,
+        b.const(table),
         grain,
     )
     return padded

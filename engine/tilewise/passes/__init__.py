@@ -1,9 +1,35 @@
-"""Graph to graph: each pass is one file and can be switched off by name."""
+"""Graph to graph, before any shape is known: each pass is one file and can be left out by name."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection
+
 from tilewise.graph import Graph
+from tilewise.passes.dead_code import remove_dead_code
+from tilewise.passes.fold_batch_norm import fold_batch_norm
+from tilewise.passes.fold_constants import fold_constants
+from tilewise.passes.fuse_activation import fuse_activation
+from tilewise.passes.fuse_residual import fuse_residual
+from tilewise.passes.remove_identity import remove_identity
+
+PASSES: dict[str, Callable[[Graph], None]] = {
+    "fold_constants": fold_constants,
+    "remove_identity": remove_identity,
+    "fold_batch_norm": fold_batch_norm,
+    "fuse_residual": fuse_residual,
+    "fuse_activation": fuse_activation,
+    "remove_dead_code": remove_dead_code,
+}
+"""In the order in which they run; each changes the graph it is given."""
 
 
-def optimize(graph: Graph) -> Graph:
-    return graph
+def optimize(graph: Graph, disable: Collection[str] = ()) -> Graph:
+    """A graph that computes the same values within rounding; `disable` names passes to leave out."""
+    unknown = set(disable) - set(PASSES)
+    if unknown:
+        raise ValueError(f"no such pass: {', '.join(sorted(unknown))}; there are {', '.join(PASSES)}")
+    result = graph.copy()
+    for name, apply in PASSES.items():
+        if name not in disable:
+            apply(result)
+    return result

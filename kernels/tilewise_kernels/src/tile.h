@@ -19,6 +19,7 @@
 #define TW_MR 6
 #endif
 #define TW_NR (2 * TW_VW)
+#define TW_LINE 16 /* floats in a cache line */
 
 typedef float tw_vec __attribute__((vector_size(TW_VW * 4), aligned(4), may_alias));
 typedef int32_t tw_mask __attribute__((vector_size(TW_VW * 4)));
@@ -62,6 +63,9 @@ TW_INLINE void tw_tile_body(const int mr, const int nv, int64_t k_count, const f
     for (int64_t k = 0; k < k_count; k++) {
         const float *row = b + off[k];
         tw_vec bv[2];
+        /* Rows lie too far apart for the hardware to foresee the next panel. */
+        for (int j = 0; j < nv * TW_VW; j += TW_LINE)
+            __builtin_prefetch(row + nv * TW_VW + j);
 #pragma GCC unroll 2
         for (int j = 0; j < nv; j++)
             bv[j] = tw_load_vec(row + j * TW_VW);
@@ -126,6 +130,48 @@ static inline void tw_taps(int64_t taps, const float *w, const float *x, const i
             s += w[t] * tw_load_vec(x + off[t] + q);
         tw_store_vec(out + q, s);
     }
+}
+
+#if TW_VW == 16
+#define TW_EVEN (tw_mask){0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30}
+#elif TW_VW == 8
+#define TW_EVEN (tw_mask){0, 2, 4, 6, 8, 10, 12, 14}
+#else
+#define TW_EVEN (tw_mask){0, 2, 4, 6}
+#endif
+
+/* dst[j] = src[j * stride] for j in [0, n). Calls of memcpy cost more than a short row. With `loose`, both sides may be
+   touched up to a vector beyond the end. */
+static inline void tw_copy_row(float *dst, const float *src, int64_t n, int64_t stride, int loose)
+{
+    int64_t j = 0;
+    if (stride == 1) {
+        for (; j + TW_VW <= n; j += TW_VW) tw_store_vec(dst + j, tw_load_vec(src + j));
+        if (j < n && n >= TW_VW) {
+            tw_store_vec(dst + n - TW_VW, tw_load_vec(src + n - TW_VW));
+            return;
+        }
+        if (j < n && loose) {
+            tw_store_vec(dst + j, tw_load_vec(src + j));
+            return;
+        }
+    } else if (stride == 2) {
+        for (; j + TW_VW < n; j += TW_VW)
+            tw_store_vec(dst + j, __builtin_shuffle(tw_load_vec(src + 2 * j), tw_load_vec(src + 2 * j + TW_VW), TW_EVEN));
+    }
+    for (; j < n; j++) dst[j] = src[j * stride];
+}
+
+/* Zeros in [0, n), with `loose` up to a vector beyond. */
+static inline void tw_zero_row(float *dst, int64_t n, int loose)
+{
+    int64_t j = 0;
+    for (; j + TW_VW <= n; j += TW_VW) tw_store_vec(dst + j, (tw_vec){0});
+    if (j < n && loose) {
+        tw_store_vec(dst + j, (tw_vec){0});
+        return;
+    }
+    for (; j < n; j++) dst[j] = 0.0f;
 }
 
 /* The dot product of x with each of four rows of w. */

@@ -172,23 +172,25 @@ TW_INLINE float tw_atanh(float x)
     return copysignf(a <= 1.0 ? inside : NAN, x);
 }
 
+/* a where c is 1, b where it is 0; long chains of `?:` become branches, which do not vectorise. */
+TW_INLINE float tw_select(uint32_t c, float a, float b)
+{
+    return tw_float((tw_bits(a) & (0 - c)) | (tw_bits(b) & (c - 1)));
+}
+
 /* x to the power y with C99's special cases. */
 TW_INLINE float tw_pow(float x, float y)
 {
-    const float a = fabsf(x), whole = rintf(y);
-    const double t = (double)y * tw_log2_d(a);
-    const float up = y < 0.0f ? 0.0f : INFINITY, down = y < 0.0f ? INFINITY : 0.0f;
-    float r = (float)tw_exp2_d(t);
-    r = a == 0.0f ? down : r;
-    r = a == INFINITY ? up : r;
-    const float half = 0.5f * whole;
-    const int is_whole = whole == y, is_odd = is_whole & (half != rintf(half));
-    const float reflected = is_odd ? -r : r;
-    const float negative = is_whole | (a == INFINITY) | (a == 0.0f) ? reflected : NAN;
-    r = copysignf(1.0f, x) < 0.0f ? negative : r;
-    r = (x != x) | (y != y) ? x + y : r;
-    r = (fabsf(y) == INFINITY) & (a == 1.0f) ? 1.0f : r;
-    return (y == 0.0f) | (x == 1.0f) ? 1.0f : r;
+    const float a = fabsf(x), whole = rintf(y), half = 0.5f * whole;
+    const uint32_t is_whole = whole == y, is_odd = is_whole & (half != rintf(half));
+    const uint32_t a_zero = a == 0.0f, a_inf = a == INFINITY, y_inf = fabsf(y) == INFINITY;
+    const uint32_t limit_is_zero = a_zero ^ (uint32_t)(y < 0.0f);
+    float r = (float)tw_exp2_d((double)y * tw_log2_d(a));
+    r = tw_select(a_zero | a_inf, tw_select(limit_is_zero, 0.0f, INFINITY), r);
+    const float reflected = tw_select(is_whole | a_inf | a_zero, tw_select(is_odd, -r, r), NAN);
+    r = tw_select(tw_bits(x) >> 31, reflected, r);
+    r = tw_select((x != x) | (y != y), x + y, r);
+    return tw_select((y == 0.0f) | (x == 1.0f) | ((a == 1.0f) & y_inf), 1.0f, r);
 }
 
 #endif

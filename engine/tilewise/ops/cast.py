@@ -1,0 +1,159 @@
+"""Conversions between element types: Cast, CastLike, BitCast."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tilewise import dtypes
+from tilewise.graph import Fact
+from tilewise.ops.base import Inputs
+from tilewise.ops.elementwise import FLOAT8, Unary, lower_map
+
+if TYPE_CHECKING:
+    from tilewise.plan.lowering import Lowering
+
+_STRING_NUMBERS = {"true": 1.0, "false": 0.0}
+_ROUND_MODES = ("up", "down", "nearest")
+
+
+def convert(x: np.ndarray, to: np.dtype, saturate: bool = True, round_mode: str = "up") -> np.ndarray:
+    """x in dtype `to`, by the rules of ONNX Cast (opset 25).
+
+    saturate: values beyond a float8 type become its largest; otherwise infinity or NaN.
+    round_mode: "up", "down" or "nearest", for float8_e8m0fnu, which has powers of two alone.
+    """
+    if x.dtype == to:
+        return x
+    if x.dtype == dtypes.STRING:
+        x = _from_strings(x, to)
+    if to == dtypes.STRING:
+        return _to_strings(x)
+    if to.name == "float8_e8m0fnu":
+        return _to_powers_of_two(x, to, saturate, round_mode)
+    if to.name in FLOAT8 and saturate:
+        from ml_dtypes import finfo
+
+        limit = float(finfo(to).max)
+        return np.clip(_plain(x), -limit, limit).astype(to)
+    if to.kind in "biu":
+        return _plain(x).astype(to)
+    return x.astype(to)
+
+
+def _plain(x: np.ndarray) -> np.ndarray:
+    """Types that NumPy lacks as float32, which holds them exactly; others as they are."""
+    return x.astype(np.float32) if x.dtype.kind not in "biufcO" else x
+
+
+def _to_strings(x: np.ndarray) -> np.ndarray:
+    """The shortest text that reads back as the same number."""
+    return _plain(x).astype(np.str_).astype(object)
+
+
+def _from_strings(x: np.ndarray, to: np.dtype) -> np.ndarray:
+    """Numbers as float64, or as integers where `to` is one and the text is whole."""
+
+    def number(text: str) -> float | int:
+        text = text.strip()
+        if to.kind in "iu":
+            try:
+                return int(text)
+            except ValueError:
+                return int(float(text))
+        return _STRING_NUMBERS.get(text.lower(), None) if text.lower() in _STRING_NUMBERS else float(text)
+
+    kind = to if to.kind in "iu" else np.dtype(np.float64)
+    return np.array([number(str(t)) for t in x.ravel()], kind).reshape(x.shape)
+
+
+def _to_powers_of_two(x: np.ndarray, to: np.dtype, saturate: bool, round_mode: str) -> np.ndarray:
+    """E8M0 bytes: the exponent plus 127, 255 for NaN."""
+    mantissa, exponent = np.frexp(_plain(x).astype(np.float64))
+    above = {"up": mantissa > 0.5, "down": np.zeros(x.shape, bool), "nearest": mantissa >= 0.75}[round_mode]
+    code = exponent + 126 + above
+    code = np.where(mantissa == 0, -1, np.where(np.isinf(mantissa), 255, code))
+    code = np.clip(code, 0, 254) if saturate else np.where((code < 0) | (code > 254), 255, code)
+    return np.where(np.isnan(mantissa), 255, code).astype(np.uint8).view(to)
+
+
+class Conversion(Unary):
+    """y is x in another type; `target` says which."""
+
+    def target(self, ins: Inputs) -> np.dtype | None:
+        """The dtype of the result, None while it is not known."""
+        raise NotImplementedError(type(self).__name__)
+
+    def infer(self, ins: Inputs) -> list[Fact]:
+        x = ins[0] if ins else None
+        if x is None:
+            raise self.fail("input 0 is missing")
+        if x.kind != "tensor":
+            raise self.fail(f"input 0: expected a tensor, got {x}")
+        return [Fact(self.target(ins), x.shape)]
+
+    def unsupported(self) -> str | None:
+        if self.round_mode in _ROUND_MODES:
+            return None
+        return f"attribute round_mode: expected one of {', '.join(_ROUND_MODES)}, got {self.round_mode!r}"
+
+    @property
+    def round_mode(self) -> str:
+        value = self.attr("round_mode", "up")
+        return value.decode() if isinstance(value, bytes) else str(value)
+
+    def converted(self, x: np.ndarray, to: np.dtype) -> list[np.ndarray]:
+        return [convert(x, to, bool(self.attr("saturate", 1)), self.round_mode)]
+
+    def lower(self, b: Lowering) -> bool:
+        source, to = b.ins[0].dtype, b.outs[0].dtype
+        if source == to:
+            b.alias(0, 0)
+            return True
+        return lower_map(b, f"cast_{source.name}_{to.name}")
+
+
+def _named_type(to: object) -> np.dtype:
+    """The dtype of attribute `to`: a number, or before opset 6 a name; `KeyError` for an unknown one."""
+    if isinstance(to, bytes | str):
+        from onnx import TensorProto
+
+        name = to.decode() if isinstance(to, bytes) else to
+        if name not in TensorProto.DataType.keys():  # noqa: SIM118 - a protobuf enum
+            raise KeyError(name)
+        to = TensorProto.DataType.Value(name)
+    return dtypes.from_onnx(int(to))  # type: ignore[call-overload]
+
+
+class Cast(Conversion):
+    """y is x in the type `to` (ONNX Cast, opset 28)."""
+
+    attributes = frozenset({"round_mode", "saturate", "to"})
+
+    def unsupported(self) -> str | None:
+        try:
+            _named_type(self.attr("to"))
+        except (KeyError, TypeError, AttributeError):
+            return f"attribute to: {self.attr('to')!r} is not a known element type"
+        return super().unsupported()
+
+    def target(self, ins: Inputs) -> np.dtype:
+        return _named_type(self.attr("to"))
+
+    def evaluate(self, x):
+        return self.converted(x, self.target([]))
+
+
+class CastLike(Conversion):
+    """y is x in the type of a second tensor, whose content is not read (ONNX CastLike, opset 25)."""
+
+    attributes = frozenset({"round_mode", "saturate"})
+
+    def target(self, ins: Inputs) -> np.dtype | None:
+        if len(ins) < 2 or ins[1] is None:
+            raise self.fail("input 1 (target_type) is missing")
+        return ins[1].dtype
+
+    def evaluate(self, x, like):
+        return self.converted(x, like.dtype)

@@ -1,0 +1,39 @@
+"""Let a convolution add a residual before it stores its result."""
+
+from __future__ import annotations
+
+from tilewise.graph import UNKNOWN, Fact, Graph, Node
+from tilewise.ops.inference import infer
+from tilewise.passes.rewrite import Uses, is_convolution, replace
+
+
+def fuse_residual(graph: Graph) -> None:
+    """Add(Conv(x), r) becomes FusedConv(x, w, b, r) where r has the shape of the convolution's result."""
+    if not any(is_convolution(node) for node in graph.nodes):
+        return
+    facts = infer(graph, {name: graph.facts.get(name, UNKNOWN) for name in graph.inputs})
+    for add in list(graph.nodes):
+        if not add.domain and add.op_type == "Add" and len(add.inputs) == 2:
+            _fuse(graph, add, facts)
+
+
+def _fuse(graph: Graph, add: Node, facts: dict[str, Fact]) -> None:
+    uses = Uses(graph)
+    order = {id(node): i for i, node in enumerate(graph.nodes)}
+    producers = [uses.producer(name) for name in add.inputs]
+    found = [
+        (order[id(conv)], i, conv)
+        for i, conv in enumerate(producers)
+        if conv is not None and not conv.domain and conv.op_type == "Conv"
+        if uses.only_read_by(add.inputs[i], add) and add.inputs[0] != add.inputs[1]
+    ]
+    if not found or not _same_shape(*(facts[name] for name in add.inputs)):
+        return
+    _, i, conv = max(found, key=lambda f: f[0])
+    inputs = [*conv.inputs, *[""] * (3 - len(conv.inputs)), add.inputs[1 - i]]
+    fused = Node("FusedConv", inputs, list(add.outputs), dict(conv.attrs), conv.name, "tilewise", conv.version)
+    replace(graph, [conv, add], fused)
+
+
+def _same_shape(a: Fact, b: Fact) -> bool:
+    return a.shape is not None and a.shape == b.shape and None not in a.shape and a.dtype == b.dtype

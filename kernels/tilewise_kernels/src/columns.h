@@ -1,0 +1,221 @@
+/* Reductions of a block of floats down its columns, and maps by one number a column.
+
+   One form serves every axis: a reduction over middle axes reads columns as they lie; a run of consecutive floats is
+   folded like wallpaper, `w` floats a row, and the sums of equal columns are combined at the end; blocks of a few floats
+   are transposed side by side by the caller. So every loop here runs along a row, at unit stride. */
+#ifndef TILEWISE_COLUMNS_H
+#define TILEWISE_COLUMNS_H
+
+#include "lanes.h"
+#include "vmath.h"
+
+enum {
+    TW_MAX_WIDTH = 1024, /* columns of a view */
+    TW_CHUNK_ROWS = 256  /* rows summed before they are added to the total, to keep rounding errors small */
+};
+
+/* `rows` rows of `w` columns, `ld` floats apart, then one of `tail` columns. Columns that are equal modulo `period`
+   belong together; w is a multiple of period. */
+typedef struct {
+    int64_t rows, ld, w, tail, period;
+} tw_view;
+
+/* How a row is taken into the accumulators; the last two take m, one number a column. */
+enum {
+    TW_SUM = 0,
+    TW_MAX = 1,
+    TW_MIN = 2,
+    TW_PROD = 3,
+    TW_ABS = 4,
+    TW_SQUARE = 5,
+    TW_EXP = 6,      /* exp(x - m) */
+    TW_DEVIATION = 7 /* (x - m)^2 */
+};
+
+#define TW_FOLD(expr)                                  \
+    for (int64_t r = 0; r < rows; r++, x += ld) {      \
+        _Pragma("GCC ivdep")                           \
+        for (int64_t j = 0; j < w; j++) {              \
+            const float s = acc[j], v = x[j];          \
+            acc[j] = (expr);                           \
+        }                                              \
+    }                                                  \
+    break;
+
+static void tw_fold_rows(int op, float *acc, const float *x, const float *m, int64_t rows, int64_t ld, int64_t w)
+{
+    switch (op) {
+    case TW_SUM: TW_FOLD(s + v)
+    case TW_MAX: TW_FOLD((v > s) | (v != v) ? v : s)
+    case TW_MIN: TW_FOLD((v < s) | (v != v) ? v : s)
+    case TW_PROD: TW_FOLD(s * v)
+    case TW_ABS: TW_FOLD(s + fabsf(v))
+    case TW_SQUARE: TW_FOLD(s + v * v)
+    case TW_EXP: TW_FOLD(s + tw_exp(v - m[j]))
+    case TW_DEVIATION: TW_FOLD(s + (v - m[j]) * (v - m[j]))
+    default: break;
+    }
+}
+
+#undef TW_FOLD
+
+static void tw_start(int op, float *acc, int64_t w)
+{
+    const float identity = op == TW_MAX ? -INFINITY : op == TW_MIN ? INFINITY : op == TW_PROD ? 1.0f : 0.0f;
+    for (int64_t j = 0; j < w; j++)
+        acc[j] = identity;
+}
+
+/* How two accumulators become one. */
+TW_INLINE int tw_combination(int op) { return op > TW_PROD ? TW_SUM : op; }
+
+/* Take all of a view into the accumulators of its columns. */
+static void tw_fold(int op, float *acc, const float *x, const float *m, const tw_view *v)
+{
+    float part[TW_MAX_WIDTH];
+    int64_t r = 0;
+    for (; v->rows - r > TW_CHUNK_ROWS; r += TW_CHUNK_ROWS) {
+        tw_start(op, part, v->w);
+        tw_fold_rows(op, part, x + r * v->ld, m, TW_CHUNK_ROWS, v->ld, v->w);
+        tw_fold_rows(tw_combination(op), acc, part, NULL, 1, 0, v->w);
+    }
+    tw_fold_rows(op, acc, x + r * v->ld, m, v->rows - r, v->ld, v->w);
+    tw_fold_rows(op, acc, x + v->rows * v->ld, m, v->tail > 0, 0, v->tail);
+}
+
+/* Combine the accumulators of equal columns into the first `period`. */
+static void tw_gather(int op, float *acc, const tw_view *v)
+{
+    for (int64_t groups = v->w / v->period; groups > 1;) {
+        const int64_t half = (groups + 1) / 2;
+        tw_fold_rows(tw_combination(op), acc, acc + half * v->period, NULL, 1, 0, (groups - half) * v->period);
+        groups = half;
+    }
+}
+
+/* Copy the first `period` numbers to all equal columns. */
+static void tw_spread(float *acc, const tw_view *v)
+{
+    if (v->period == 1) {
+        const float s = acc[0];
+        for (int64_t j = 1; j < v->w; j++)
+            acc[j] = s;
+        return;
+    }
+    for (int64_t j = v->period; j < v->w; j++)
+        acc[j] = acc[j - v->period];
+}
+
+/* The reduction of a view: one number for each of its first `period` columns. */
+static void tw_reduce(int op, float *acc, const float *x, const float *m, const tw_view *v)
+{
+    tw_start(op, acc, v->w);
+    tw_fold(op, acc, x, m, v);
+    tw_gather(op, acc, v);
+}
+
+enum {
+    TW_MAP_EXP = 0,  /* exp(x - m) */
+    TW_MAP_MUL = 1,  /* x * m */
+    TW_MAP_DIV = 2,  /* x / m, and 0 where m is 0 */
+    TW_MAP_LOG = 3   /* (x - m) - k */
+};
+
+#define TW_MAP(expr)                                   \
+    _Pragma("GCC ivdep")                               \
+    for (int64_t j = 0; j < w; j++) {                  \
+        const float v = x[j];                          \
+        y[j] = (expr);                                 \
+    }                                                  \
+    break;
+
+static void tw_map_row(int op, float *y, const float *x, const float *m, const float *k, int64_t w)
+{
+    switch (op) {
+    case TW_MAP_EXP: TW_MAP(tw_exp(v - m[j]))
+    case TW_MAP_MUL: TW_MAP(v * m[j])
+    case TW_MAP_DIV: TW_MAP(m[j] == 0.0f ? 0.0f : v / m[j])
+    case TW_MAP_LOG: TW_MAP((v - m[j]) - k[j])
+    default: break;
+    }
+}
+
+#undef TW_MAP
+
+/* y from x, laid out alike (or the same floats), by numbers m and k of the columns. */
+static void tw_map(int op, float *y, const float *x, const float *m, const float *k, const tw_view *v)
+{
+    for (int64_t r = 0; r < v->rows; r++)
+        tw_map_row(op, y + r * v->ld, x + r * v->ld, m, k, v->w);
+    tw_map_row(op, y + v->rows * v->ld, x + v->rows * v->ld, m, k, v->tail);
+}
+
+/* Softmax of one row, or its logarithm (then y must not be x), where `top` is its maximum. */
+static void tw_softmax_row(float *y, const float *x, int64_t n, float top, int logarithm)
+{
+#pragma GCC ivdep
+    for (int64_t j = 0; j < n; j++)
+        y[j] = tw_exp(x[j] - top);
+    const float total = tw_row_sum(y, n);
+    if (logarithm) {
+        const float k = tw_log(total);
+        for (int64_t j = 0; j < n; j++)
+            y[j] = (x[j] - top) - k;
+        return;
+    }
+    const float f = 1.0f / total;
+    for (int64_t j = 0; j < n; j++)
+        y[j] *= f;
+}
+
+/* Where the greatest value of each column lies, counted in rows: values to `best`, rows to `where`. A NaN wins.
+   sign: -1 finds the least. last: among equals the last row counts, else the first. */
+static void tw_fold_arg(float *best, int32_t *where, const float *x, int32_t row, float sign, int last, int64_t w)
+{
+    if (last) {
+#pragma GCC ivdep
+        for (int64_t j = 0; j < w; j++) {
+            const float v = sign * x[j], s = best[j];
+            const int take = (v >= s) | (v != v);
+            best[j] = take ? v : s;
+            where[j] = take ? row : where[j];
+        }
+        return;
+    }
+#pragma GCC ivdep
+    for (int64_t j = 0; j < w; j++) {
+        const float v = sign * x[j], s = best[j];
+        const int take = (v > s) | ((v != v) & (s == s));
+        best[j] = take ? v : s;
+        where[j] = take ? row : where[j];
+    }
+}
+
+/* The same for a whole view: the first `period` numbers of `where` are positions along the reduced axis. A view has at
+   least one full row. */
+static void tw_arg(int32_t *where, const float *x, float sign, int last, const tw_view *v)
+{
+    float best[TW_MAX_WIDTH];
+    const int64_t groups = v->w / v->period, period = v->period;
+    for (int64_t j = 0; j < v->w; j++) {
+        best[j] = sign * x[j];
+        where[j] = 0;
+    }
+    for (int64_t r = 1; r < v->rows; r++)
+        tw_fold_arg(best, where, x + r * v->ld, (int32_t)r, sign, last, v->w);
+    tw_fold_arg(best, where, x + v->rows * v->ld, (int32_t)v->rows, sign, last, v->tail);
+    for (int64_t j = 0; j < v->w; j++)
+        where[j] = where[j] * (int32_t)groups + (int32_t)(j / period);
+    for (int64_t j = period; j < v->w; j++) {
+        const int64_t i = j % period;
+        const float a = best[i], b = best[j];
+        const int equal = (a == b) | ((a != a) & (b != b));
+        const int later = where[j] > where[i];
+        if (equal ? later == last : (b > a) | (b != b)) {
+            best[i] = b;
+            where[i] = where[j];
+        }
+    }
+}
+
+#endif

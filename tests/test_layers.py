@@ -1,0 +1,113 @@
+"""Who imports whom, read from the sources: docs/architecture.md draws this table."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+ENGINE, KERNELS = ROOT / "engine" / "tilewise", ROOT / "kernels" / "tilewise_kernels"
+
+BASE = {"errors", "dtypes"}
+LAYERS: dict[str, set[str]] = {
+    "errors": set(),
+    "dtypes": set(),
+    "graph": BASE,
+    "ops": BASE | {"graph", "kernels"},
+    "onnx": BASE | {"graph", "ops"},
+    "passes": BASE | {"graph", "ops"},
+    "plan": BASE | {"graph", "ops", "kernels"},
+    "runtime": BASE | {"graph", "ops", "onnx", "passes", "plan"},
+    "ort": BASE | {"graph", "runtime"},
+    "backend": BASE | {"graph", "onnx", "runtime"},
+    "demo": set(),
+    "cli": BASE | {"graph", "ops", "onnx", "passes", "plan", "runtime", "demo", "kernels"},
+}
+"""What each part of the engine may import of the others; "kernels" is the package `tilewise_kernels`.
+
+An import for type checkers alone does not count.
+"""
+ONNX_USERS = {"onnx", "backend"}
+"""The parts that may import the package `onnx`: an exported or loaded plan needs no protobuf."""
+
+
+def imports(path: Path) -> Iterator[tuple[str, int]]:
+    """Absolute names that a file imports, wherever in it, but for those under `if TYPE_CHECKING`."""
+    pending: list[ast.AST] = [ast.parse(path.read_text(), str(path))]
+    while pending:
+        node = pending.pop()
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            pending += node.orelse
+            continue
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, node.lineno) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: imports are absolute"
+            assert node.module is not None
+            yield node.module, node.lineno
+            yield from ((f"{node.module}.{alias.name}", node.lineno) for alias in node.names)
+        pending += ast.iter_child_nodes(node)
+
+
+def sources(folder: Path) -> list[Path]:
+    return sorted(folder.rglob("*.py"))
+
+
+def part_of(name: str) -> str | None:
+    """The part that an absolute name belongs to; None outside the two packages and for the package `tilewise` itself."""
+    package, _, rest = name.partition(".")
+    if package == "tilewise_kernels":
+        return "kernels"
+    return rest.partition(".")[0] if package == "tilewise" and rest else None
+
+
+def owner(path: Path) -> str:
+    return path.relative_to(ENGINE).parts[0].removesuffix(".py")
+
+
+def test_every_part_of_the_engine_has_a_row() -> None:
+    assert {owner(path) for path in sources(ENGINE)} - {"__init__"} <= set(LAYERS)
+
+
+@pytest.mark.parametrize("part", LAYERS)
+def test_a_part_imports_only_what_its_row_allows(part: str) -> None:
+    exported = {path.stem for path in ENGINE.glob("*.py")} | {p.name for p in ENGINE.iterdir() if p.is_dir()}
+    for path in sources(ENGINE):
+        if owner(path) != part:
+            continue
+        for name, line in imports(path):
+            other = part_of(name)
+            if other in exported | {"kernels"} and other != part:
+                assert other in LAYERS[part], f"{path.relative_to(ROOT)}:{line}: {part} imports {name}"
+
+
+def test_the_table_has_no_cycle() -> None:
+    done: set[str] = {"kernels"}
+    while len(done) <= len(LAYERS):
+        ready = {part for part, allowed in LAYERS.items() if part not in done and allowed <= done}
+        assert ready, f"a cycle among {sorted(set(LAYERS) - done)}"
+        done |= ready
+
+
+def test_only_the_importer_and_the_backend_need_the_onnx_package() -> None:
+    for path in sources(ENGINE):
+        for name, line in imports(path):
+            if name.partition(".")[0] == "onnx":
+                assert owner(path) in ONNX_USERS, f"{path.relative_to(ROOT)}:{line}: imports {name}"
+
+
+def test_kernels_know_nothing_of_the_engine() -> None:
+    for path in sources(KERNELS):
+        for name, line in imports(path):
+            package = name.partition(".")[0]
+            assert package not in ("tilewise", "onnx"), f"{path.relative_to(ROOT)}:{line}: imports {name}"
+    for pattern in ("*.pyx", "*.pxd"):
+        for path in KERNELS.rglob(pattern):
+            for line, text in enumerate(path.read_text().splitlines(), 1):
+                words = text.split()
+                if words[:1] in (["import"], ["cimport"], ["from"]):
+                    package = words[1].partition(".")[0]
+                    assert package not in ("tilewise", "onnx"), f"{path.relative_to(ROOT)}:{line}: {text}"

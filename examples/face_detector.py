@@ -2,9 +2,9 @@
 
     python examples/face_detector.py version-RFB-320.onnx photo.jpg ... --output faces/
 
-The model takes one image, 1x3xHxW, RGB, (x - 127) / 128, and answers with `scores` 1xNx2 (background, face) and
-`boxes` 1xNx4 (left, top, right, bottom as fractions of the image). What it leaves to its caller, the choice of one box
-for each face, is done here by a second, tiny ONNX model: the operator NonMaxSuppression.
+The model takes one image, 1x3xHxW, RGB, (x - 127) / 128, and answers with `scores` 1xNx2 (background, face)
+and `boxes` 1xNx4 (left, top, right, bottom as fractions of the image). What it leaves to its caller, the
+choice of one box for each face, is done here by a second, tiny ONNX model: the operator NonMaxSuppression.
 
 Model and photos: https://github.com/Linzaer/Ultra-Light-Fast-Generic-Face-Detector-1MB (MIT).
 """
@@ -41,8 +41,8 @@ class Face:
 class FaceDetector:
     """Photos in, faces out; both models are loaded once.
 
-    min_score: faces of a lower probability are left out. max_overlap: of two boxes whose intersection over union is
-    greater, the one of lower probability is left out.
+    min_score: faces of a lower probability are left out.
+    max_overlap: of two boxes whose intersection over union is greater, only the more probable one is kept.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class FaceDetector:
 
 
 def suppression(min_score: float, max_overlap: float) -> bytes:
-    """An ONNX model from `boxes` (1, N, 4) and `scores` (1, 1, N) to the chosen (batch, class, box) indices."""
+    """An ONNX model from `boxes` (1, N, 4) and `scores` (1, 1, N) to chosen (batch, class, box) indices."""
     constants = {
         "max_faces": np.array([MAX_FACES], np.int64),
         "max_overlap": np.array([max_overlap], np.float32),

@@ -48,7 +48,7 @@ FACTORS = np.arange(1, 5, dtype=np.float32)
 
 
 def cnn() -> onnx.ModelProto:
-    """image (N, 3, H, W) to scores (N, 10): two convolutions, a pool, a mean over pixels and a linear layer."""
+    """image (N, 3, H, W) to scores (N, 10): convolutions, a pool, a mean over pixels, a linear layer."""
     rng = np.random.default_rng(7)
     constants = {
         "w1": rng.standard_normal((16, 3, 3, 3), np.float32) / 5,
@@ -71,13 +71,19 @@ def cnn() -> onnx.ModelProto:
 
 
 def positives() -> onnx.ModelProto:
-    """x (N, 4) to found = the indices (2, K) where 2x > 0: a shape that only the values tell."""
+    """x (N, 4) to found = [0, ..., K - 1], K the number of positive elements: only values tell."""
     nodes = [
-        helper.make_node("Add", ["x", "x"], ["twice"]),
-        helper.make_node("Greater", ["twice", "zero"], ["mask"]),
-        helper.make_node("NonZero", ["mask"], ["found"]),
+        helper.make_node("Greater", ["x", "zero"], ["mask"]),
+        helper.make_node("Cast", ["mask"], ["ones"], to=TensorProto.INT64),
+        helper.make_node("ReduceSum", ["ones"], ["count"], keepdims=0),
+        helper.make_node("Range", ["start", "count", "step"], ["found"]),
     ]
-    proto = model(nodes, {"x": ["N", 4]}, {"found": [2, "K"]}, {"zero": np.zeros((), np.float32)})
+    constants = {
+        "zero": np.zeros((), np.float32),
+        "start": np.zeros((), np.int64),
+        "step": np.ones((), np.int64),
+    }
+    proto = model(nodes, {"x": ["N", 4]}, {"found": ["K"]}, constants)
     proto.graph.output[0].type.tensor_type.elem_type = TensorProto.INT64
     return proto
 

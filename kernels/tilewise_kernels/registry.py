@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import os
+
+from tilewise_kernels import jit
 
 _MODULES = ("movement", "elementwise", "gemm", "conv", "pool", "norm", "reduce", "resize", "vision")
 _VECTOR_FLOATS = {"v4": 16, "v3": 8, "v2": 4, "base": 4}
@@ -32,26 +35,37 @@ def _load_level(level: str) -> dict[str, int]:
 
 
 def _load() -> tuple[str, dict[str, int]]:
+    """The level in use and its kernels; "jit" or "none" without extension modules, or under `TILEWISE_PURE=1`."""
+    without = ("jit" if importlib.util.find_spec("numba") else "none"), {}
     if os.environ.get("TILEWISE_PURE") == "1":
-        return "none", {}
+        return without
     try:
         levels = _levels()
     except ModuleNotFoundError:
-        return "none", {}
+        return without
     for level in levels:
         table = _load_level(level)
         if table:
             return level, table
-    return "none", {}
+    return without
+
+
+def _host_vector_floats() -> int:
+    """Floats in a vector register of this CPU, by NumPy's own detection."""
+    features = importlib.import_module("numpy._core._multiarray_umath").__cpu_features__
+    return 16 if features.get("AVX512F") else 8 if features.get("AVX2") else 4
 
 
 ISA, _TABLE = _load()
-"""The level in use: "v4", "v3", "v2", "base", or "none" where no extension module could be built."""
+"""The level in use: "v4", "v3", "v2" or "base"; "jit" for kernels by Numba alone, "none" for none at all."""
 
 NATIVE = bool(_TABLE)
-_EXECUTOR = importlib.import_module("tilewise_kernels._executor") if NATIVE else None
-VECTOR_FLOATS = _VECTOR_FLOATS.get(ISA, 4)
+"""True where extension modules are in use."""
+
+VECTOR_FLOATS = _VECTOR_FLOATS.get(ISA) or _host_vector_floats()
 """Floats in a vector register at the level in use."""
+
+_EXECUTOR = importlib.import_module("tilewise_kernels._executor" if NATIVE else "tilewise_kernels.jit.executor")
 
 
 def run(code, args, threads: int, times=None) -> None:
@@ -60,13 +74,15 @@ def run(code, args, threads: int, times=None) -> None:
 
 
 def has(name: str) -> bool:
-    return name in _TABLE
+    return name in _TABLE or (ISA == "jit" and name in jit.names())
 
 
 def address(name: str) -> int:
-    """The address of a kernel; `KeyError` for one that this process lacks."""
+    """The address of a kernel, compiled now where need be; `KeyError` for one that this process lacks."""
+    if name not in _TABLE and ISA == "jit":
+        _TABLE[name] = jit.address(name)
     return _TABLE[name]
 
 
 def names() -> list[str]:
-    return sorted(_TABLE)
+    return sorted(set(_TABLE) | (jit.names() if ISA == "jit" else frozenset()))

@@ -67,6 +67,30 @@ def test_if(cond: bool, shape: tuple[int, ...]) -> None:
     assert_like_reference(source, c=np.full(shape, cond), x=X)
 
 
+def test_a_branch_without_nodes_returns_outer_values() -> None:
+    source = parse(
+        """g (bool c, float[2,3] x) => (y) {
+            t = Neg(x)
+            y = If (c) <then_branch = a () => (t) { }, else_branch = b () => (x) { }>
+        }"""
+    )
+    model = tilewise.load(source)
+    np.testing.assert_array_equal(model(np.array(True), X), -X)
+    np.testing.assert_array_equal(model(np.array(False), X), X)
+
+
+def test_a_loop_body_without_nodes_hands_on() -> None:
+    source = parse(
+        """g (int64 n, float[2,3] x, float[2,3] z) => (y, w, rows) {
+            y, w, rows = Loop (n, "", x, z) <body = b (i, go, p, q) => (go, q, p, i) { }>
+        }"""
+    )
+    y, w, rows = tilewise.load(source)(np.array(3), X, X + 1)
+    np.testing.assert_array_equal(y, X + 1)
+    np.testing.assert_array_equal(w, X)
+    assert rows.tolist() == [0, 1, 2]
+
+
 def test_if_inference_merges_branches() -> None:
     facts = inferred(parse(IF), c=np.array(True), x=X)
     assert (str(facts["y"]), str(facts["z"])) == ("float32[2, 3]", "float32[?, ?]")
@@ -131,14 +155,16 @@ LOOP = """g (int64 n, bool c, float[2,3] x) => (y, rows) {
 }"""
 
 
-@pytest.mark.parametrize(("n", "cond"), [(0, True), (3, True), (3, False), (50, True)])
+@pytest.mark.parametrize(("n", "cond"), [(3, True), (50, True)])
 def test_loop(n: int, cond: bool) -> None:
     assert_like_reference(parse(LOOP), n=np.array(n), c=np.array(cond), x=X)
 
 
 def test_loop_without_iterations_gives_empty_rows() -> None:
-    y, rows = tilewise.load(parse(LOOP))(np.array(0), np.array(True), X)
-    assert (y.shape, rows.shape, rows.dtype) == ((2, 3), (0, 2, 3), np.float32)
+    for n, cond in ((0, True), (3, False)):
+        y, rows = tilewise.load(parse(LOOP))(np.array(n), np.array(cond), X)
+        np.testing.assert_array_equal(y, X)
+        assert (rows.shape, rows.dtype) == ((0, 2, 3), np.float32)
 
 
 def test_loop_until_the_condition_ends_it() -> None:
@@ -185,7 +211,7 @@ def test_loop_carries_sequences() -> None:
 def test_old_bodies_take_vectors_of_one() -> None:
     source = parse(
         """g (int64[1] n, bool[1] c, float[2,3] x) => (y) {
-            y = Loop (n, c, x) <body = b (int64[1] i, bool[1] go, float[2,3] v) => (bool[1] go2, float[2,3] w) {
+            y = Loop (n, c, x) <body = b (int64[1] i, bool[1] go, v) => (bool[1] go2, w) {
                 go2 = Identity(go)  f = Cast <to = 1> (i)  w = Add(v, f) }>
         }"""
     )
@@ -247,7 +273,7 @@ def test_scan_of_nothing() -> None:
 
 
 @pytest.mark.parametrize("directions", [[0], [1]])
-@pytest.mark.parametrize("lengths", [None, [3, 1], [2, 0]])
+@pytest.mark.parametrize("lengths", [None, [3, 1], [2, 0], [0, 0]])
 def test_scan_of_opset_8(lengths: list[int] | None, directions: list[int]) -> None:
     body = helper.make_graph(
         [helper.make_node("Add", ["v", "p"], ["w"]), helper.make_node("Neg", ["w"], ["row"])],

@@ -30,14 +30,15 @@ def test_sources(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("source", [None, 3, io.BytesIO(), ["m.onnx"]])
 def test_sources_of_other_types(source: object) -> None:
-    with pytest.raises(InputError, match="expected a path, bytes or onnx.ModelProto, got"):
+    with pytest.raises(InputError, match=r"expected a path, bytes or onnx\.ModelProto, got"):
         load_graph(source)  # type: ignore[arg-type]
 
 
 def test_declared_types() -> None:
     graph = load_graph(
         parse(
-            """g (float[N, 3, ?] x, float[] rank, int8 scalar, string[2] s, seq(float[M]) q, optional(int32[]) o)
+            """g (float[N, 3, ?] x, float[] rank, int8 scalar, string[2] s, seq(float[M]) q,
+                  optional(int32[]) o)
             => (float[N, 3, ?] y) { y = Identity(x) }"""
         )
     )

@@ -12,7 +12,7 @@ from tests.onnx_import.models import floats, holding, parse, proto
 from tilewise import ModelError
 from tilewise.onnx.load import load_graph
 
-NUMERIC = [name for name in TensorProto.DataType.keys() if name not in ("UNDEFINED", "STRING")]
+NUMERIC = sorted(set(TensorProto.DataType.keys()) - {"UNDEFINED", "STRING"})
 
 
 def load_weight(tensor: onnx.TensorProto) -> np.ndarray:
@@ -22,7 +22,7 @@ def load_weight(tensor: onnx.TensorProto) -> np.ndarray:
 def sample(elem_type: int, shape: tuple[int, ...]) -> np.ndarray:
     dtype = helper.tensor_dtype_to_np_dtype(elem_type)
     values = np.random.default_rng(elem_type).integers(0, 2, shape) + 1
-    negative = dtype.kind in "ifc" or "int2" == dtype.name
+    negative = dtype.kind in "ifc" or dtype.name == "int2"
     return (values * (-1 if negative else 1)).astype(np.float32).astype(dtype)
 
 
@@ -59,7 +59,7 @@ def test_negative_values_of_small_types_survive_the_int32_field() -> None:
 
 
 def test_strings_are_objects() -> None:
-    got = load_weight(helper.make_tensor("w", TensorProto.STRING, (2, 1), ["a".encode(), "\u00e9".encode()]))
+    got = load_weight(helper.make_tensor("w", TensorProto.STRING, (2, 1), [b"a", "\u00e9".encode()]))
     assert got.dtype == object
     assert got.tolist() == [["a"], ["\u00e9"]]
 

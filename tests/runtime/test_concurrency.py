@@ -16,7 +16,7 @@ import pytest
 import tilewise as tw
 from tests import small_models
 
-CHILD_SECONDS = 60
+CHILD_SECONDS = 30
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 
 

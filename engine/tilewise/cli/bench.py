@@ -164,9 +164,9 @@ def _print(out: Console, args, feeds: Feeds, contestants: list[Contestant], arou
     out.print(table(("engine", ">threads", ">median", ">25 %", ">75 %", ">best"), map(_row, contestants)))
     versus = pairs(contestants)
     for count, (ours, other) in versus.items():
+        ratio, gap = ours.median / other.median, difference(ours.outputs, other.outputs)
         out.print(
-            f"{count} thread(s): tilewise / {other.engine} = {ours.median / other.median:.2f} of the time, outputs "
-            f"apart by at most {difference(ours.outputs, other.outputs):.1e} of the largest value"
+            f"{count} thread(s): tilewise / {other.engine} = {ratio:.2f}; outputs differ by {gap:.1e} at most"
         )
     out.print(f"medians of {args.runs} run(s) each in turn, after {WARM_UP} to warm up")
 

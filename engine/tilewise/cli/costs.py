@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -44,7 +45,44 @@ _FREE = frozenset(
     ]
 )
 """Operators that move data and compute nothing of it."""
-_WINDOWED = frozenset({"MaxPool", "AveragePool", "LpPool"})
+Cost = Callable[[Node, Facts, Fact], int]
+
+
+def _convolution(weight: int) -> Cost:
+    """Two operations for each output element and each element of one filter."""
+    return lambda node, ins, y: 2 * y.size * math.prod(known_dims(ins[weight])[1:])
+
+
+def _transposed(node: Node, ins: Facts, y: Fact) -> int:
+    return 2 * math.prod(known_dims(ins[0])) * math.prod(known_dims(ins[1])[1:])
+
+
+def _gemm(node: Node, ins: Facts, y: Fact) -> int:
+    return 2 * y.size * known_dims(ins[0])[0 if node.attrs.get("transA") else 1]
+
+
+def _matmul(node: Node, ins: Facts, y: Fact) -> int:
+    return 2 * y.size * known_dims(ins[0])[-1]
+
+
+def _window(node: Node, ins: Facts, y: Fact) -> int:
+    return y.size * math.prod(node.attrs["kernel_shape"])  # type: ignore[call-overload]
+
+
+_COSTS: dict[str, Cost] = {
+    "Conv": _convolution(1),
+    "ConvInteger": _convolution(1),
+    "QLinearConv": _convolution(3),
+    "DeformConv": _convolution(1),
+    "ConvTranspose": _transposed,
+    "Gemm": _gemm,
+    "MatMul": _matmul,
+    "MatMulInteger": _matmul,
+    "QLinearMatMul": _matmul,
+    "MaxPool": _window,
+    "AveragePool": _window,
+    "LpPool": _window,
+}
 _OVER_INPUT = ("Global", "Reduce", "Arg")
 """Operators of these prefixes touch each element of their input once."""
 
@@ -72,31 +110,22 @@ def _is_parameter(dtype: np.dtype) -> bool:
 def flops(node: Node, ins: Facts, outs: Facts) -> int | None:
     """Floating-point operations of one run of the node; None where shapes are not known.
 
-    A multiply-add counts as two. Operators other than convolutions and products count one for each element that they make or read.
+    A multiply-add counts as two. Operators other than convolutions, products and pools count one for each
+    element that they make or reduce.
     """
     if any(f is not None and not f.known_shape for f in (*ins, *outs)) or not outs or outs[0] is None:
         return None
-    op, y = node.op_type, outs[0]
-    if op in _FREE:
+    if node.op_type in _FREE:
         return 0
-    if op in ("Conv", "ConvInteger", "QLinearConv", "DeformConv"):
-        w = ins[3 if op == "QLinearConv" else 1]
-        return None if w is None else 2 * y.size * _product(w.shape[1:])
-    if op == "ConvTranspose" and ins[0] is not None and ins[1] is not None:
-        return 2 * ins[0].size * _product(ins[1].shape[1:])
-    if op == "Gemm" and ins[0] is not None:
-        return 2 * y.size * ins[0].shape[0 if node.attrs.get("transA") else 1]
-    if op in ("MatMul", "MatMulInteger") and ins[0] is not None:
-        return 2 * y.size * ins[0].shape[-1]
-    if op in _WINDOWED:
-        return y.size * _product(node.attrs["kernel_shape"])
-    if op.startswith(_OVER_INPUT) and ins and ins[0] is not None:
-        return ins[0].size
+    if node.op_type in _COSTS:
+        return _COSTS[node.op_type](node, ins, outs[0])
+    if node.op_type.startswith(_OVER_INPUT):
+        return math.prod(known_dims(ins[0]))
     return sum(f.size for f in outs if f is not None)
 
 
-def _product(dims: Sequence[int]) -> int:
-    total = 1
-    for dim in dims:
-        total *= int(dim)
-    return total
+def known_dims(fact: Fact | None) -> tuple[int, ...]:
+    """The shape of a fact that is known to be there and in full."""
+    assert fact is not None
+    assert fact.shape is not None
+    return tuple(int(d) for d in fact.shape)  # type: ignore[arg-type]

@@ -54,9 +54,10 @@ def execute(args: argparse.Namespace) -> int:
         Reading(images[i, 0], int(labels[i]), int(scores[i].argmax()), float(scores[i].max())) for i in chosen
     ]
     draw(readings[:SHOWN], readings[SHOWN:], summary).save(args.output)
+    parameters = sum(a.size for a in model.graph.initializers.values())
     out.print(
-        f"A CNN of {sum(a.size for a in model.graph.initializers.values()):,} parameters, loaded from ONNX, looked at "
-        f"{len(labels)} images of 8x8 pixels that took no part in its training.\n"
+        f"A CNN of {parameters:,} parameters, loaded from ONNX, looked at {len(labels)} images of 8x8 pixels "
+        "that took no part in its training.\n"
         f"{summary}, {show_ms(spent)} for all of them on {model.threads} thread(s) "
         f"with {tilewise_kernels.ISA} kernels.\n"
         f"Picture: {args.output.resolve()}"

@@ -18,7 +18,7 @@ from tilewise.cli.shapes import (
     split_named,
 )
 from tilewise.errors import InputError
-from tilewise.graph import Fact, Graph
+from tilewise.graph import Graph
 
 RANDOM = "random"
 

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from tilewise.cli.arguments import add_model, add_shape
 from tilewise.cli.console import console, show_bytes, show_count, show_shape, table
-from tilewise.cli.costs import flops, parameters
+from tilewise.cli.costs import flops, known_dims, parameters
 from tilewise.cli.shapes import complete_shapes, input_facts, parse_shapes
 from tilewise.errors import InputError
 from tilewise.graph import UNKNOWN, Fact, Graph
@@ -44,8 +44,8 @@ def execute(args: argparse.Namespace) -> int:
 def inspect(graph: Graph, options: list[str]) -> Report:
     """All that is shown of a model, as plain values.
 
-    Free dims of inputs are 1 or as `--shape` options tell. Of a model that cannot be run, shapes are the declared
-    ones, and "unsupported" lists why.
+    Free dims of inputs are 1 or as `--shape` options tell. Of a model that cannot be run, shapes are those
+    declared, and "unsupported" lists why.
     """
     unsupported = check_graph(graph)
     declared = input_facts(graph)
@@ -54,8 +54,8 @@ def inspect(graph: Graph, options: list[str]) -> Report:
     if not unsupported:
         feeds = _concrete(declared, given)
         facts = infer(graph, feeds)
-        if all(f.known_shape for f in feeds.values()):
-            arena = Model(optimize(graph)).plan({n: f.shape for n, f in feeds.items()}).peak_bytes
+        if all(fact.known_shape for fact in feeds.values()):
+            arena = Model(optimize(graph)).plan({n: known_dims(f) for n, f in feeds.items()}).peak_bytes
     nodes = _nodes(graph, {**facts, **{n: Fact.of(a) for n, a in graph.initializers.items()}})
     weights = sum(a.nbytes for a in graph.initializers.values() if not a.dtype.hasobject)
     return {

@@ -18,13 +18,13 @@ COMMANDS = {
     "check": "list everything in a model that is not supported",
     "bench": "time a model, side by side with ONNX Runtime if asked",
 }
-"""Every command and its line of help; `tilewise.cli.NAME` has `configure(parser)` and `execute(args) -> int`."""
+"""Commands and their help; module `tilewise.cli.NAME` has `configure(parser)` and `execute(args) -> int`."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return the exit code: 0 fine, 1 a `TilewiseError` or a file that cannot be read or written.
+    """Run one command and return the exit code.
 
-    Wrong usage exits with 2, as argparse does.
+    0: fine; 1: a `TilewiseError`, or a file that cannot be read or written; wrong usage exits with 2.
     """
     argv = sys.argv[1:] if argv is None else list(argv)
     args = _parser(argv).parse_args(argv)

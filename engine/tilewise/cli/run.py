@@ -35,8 +35,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--normalize",
         metavar="NAME|MEAN/STD",
-        help=f"how photos become floats: {', '.join(NORMALIZATIONS)} (default: unit, that is 0..1), or MEAN/STD in "
-        "units of 8-bit pixels, one number or one for each channel, such as 127.5/127.5",
+        help=f"how photos become floats: {', '.join(NORMALIZATIONS)} (default: unit, that is 0..1), or "
+        "MEAN/STD in units of 8-bit pixels, one number or one for each channel, such as 127.5/127.5",
     )
     parser.add_argument("--output", type=Path, metavar="FILE.npz", help="write all outputs to this archive")
     parser.add_argument(
@@ -58,8 +58,8 @@ def execute(args: argparse.Namespace) -> int:
         results = model.run(feeds)
         times.append(time.perf_counter_ns() - start)
     if feeds:
-        rows = [(n, str(a.dtype), show_shape(a.shape), reader.sources[n]) for n, a in feeds.items()]
-        out.print(table(("input", "dtype", "shape", "from"), rows))
+        fed = [(n, str(a.dtype), show_shape(a.shape), reader.sources[n]) for n, a in feeds.items()]
+        out.print(table(("input", "dtype", "shape", "from"), fed))
     rows = [row for name, value in results.items() for row in _describe(name, value)]
     out.print(table(("output", "dtype", "shape", ">min", ">mean", ">max"), rows))
     for name, value in results.items():
@@ -77,7 +77,7 @@ def execute(args: argparse.Namespace) -> int:
 
 
 def class_scores(value: object) -> np.ndarray | None:
-    """Scores (N, C) as float64 of an output that looks like a classifier's: floats (N, C) or (N, C, 1, ...), C > 1."""
+    """Scores (N, C), float64, of floats (N, C) or (N, C, 1, ...), C > 1, as classifiers make; else None."""
     if not isinstance(value, np.ndarray) or value.dtype.kind != "f" or value.ndim < 2 or value.shape[0] == 0:
         return None
     if value.shape[1] < 2 or value[0, 0].size != 1:

@@ -68,8 +68,10 @@ def check_shape(name: str, shape: tuple[int, ...], fact: Fact) -> None:
 def complete_shapes(
     facts: Mapping[str, Fact], given: Mapping[str, tuple[int, ...]]
 ) -> dict[str, tuple[int, ...]]:
-    """A shape for every input: the given one, or the declared one with each free dim taken from its name's use
-    in a given shape, else 1."""
+    """A shape for every input: the given one, or the declared one.
+
+    A free dim is what a dim of that name is in a given shape, else 1.
+    """
     dims: dict[str, int] = {}
     for name, shape in given.items():
         for size, dim in zip(shape, facts[name].shape or (), strict=False):
@@ -89,7 +91,7 @@ def complete_shapes(
 
 
 def random_array(name: str, fact: Fact, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
-    """Normal floats; bytes over their whole range; other integers 0 or 1, which are valid indices and masks."""
+    """Normal floats; bytes over their whole range; other integers 0 or 1, which do for indices and masks."""
     dtype = fact.dtype
     if dtype is None or fact.kind != "tensor" or dtype.kind in "OUS":
         raise InputError(f"input {name!r} is {fact}: random numbers are made for numeric tensors only")

@@ -1,4 +1,4 @@
-"""Data of the demo: handwritten digits and a small CNN that reads them; README.md names source and licence."""
+"""Data of the demo: handwritten digits and a small CNN that reads them; see README.md for their source."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ class Graph:
     captures: for a subgraph, the names it reads from the graphs around it.
     overridable: names of initializers that a caller may feed instead (graph inputs with a default, IR >= 4).
     info: what the file says of itself: ir_version, producer_name, producer_version, domain, model_version,
-        doc_string.
+        doc_string, graph_doc_string.
     """
 
     name: str = ""

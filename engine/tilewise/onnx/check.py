@@ -93,11 +93,12 @@ class Check:
     def _graph(self, graph: Graph, outer: Mapping[str, Fact]) -> None:
         facts = begin(graph, outer)
         for node in graph.nodes:
-            for _, inner in subgraphs(node):
-                self._graph(inner, facts)
             self._node(node, facts, graph)
 
     def _node(self, node: Node, facts: Facts, graph: Graph) -> None:
+        known = len(self.findings)
+        for _, inner in subgraphs(node):
+            self._graph(inner, facts)
         schema = find_schema(node.op_type, node.version, node.domain)
         cls = lookup(node)
         found = list(_form(node, cls, schema))
@@ -108,7 +109,7 @@ class Check:
             if what is not None:
                 self.conflicts.append(ShapeError(f"node {node.label!r} ({node.op_type}): {what}"))
         self.findings += [Unsupported(node.label, node.op_type, what) for what in found]
-        if found:
+        if len(self.findings) > known:
             facts.update({name: graph.facts.get(name, UNKNOWN) for name in node.outputs if name})
             return
         error = learn(node, facts, graph.facts)

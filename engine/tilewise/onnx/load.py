@@ -35,7 +35,8 @@ _MALFORMED = (
     LookupError,
     AttributeError,
     ArithmeticError,
-    RecursionError,
+    RuntimeError,
+    AssertionError,
     MemoryError,
     OSError,
 )
@@ -120,6 +121,7 @@ def _graph_of(model: onnx.ModelProto, files: ExternalFiles) -> Graph:
     graph.info = {"ir_version": int(model.ir_version), "model_version": int(model.model_version)}
     for name in ("producer_name", "producer_version", "domain", "doc_string"):
         graph.info[name] = text(getattr(model, name), name)
+    graph.info["graph_doc_string"] = text(model.graph.doc_string, "graph: doc_string")
     return upgrade(graph)
 
 

@@ -27,7 +27,6 @@ def softplus(x: np.ndarray) -> np.ndarray:
 class Activation(Unary):
     """An activation; `alpha` and `beta` are read with the defaults of the newest opset."""
 
-    attributes = frozenset({"consumed_inputs"})
     alpha_default: float = 0.0
     beta_default: float = 0.0
 
@@ -56,7 +55,7 @@ class Relu(Activation):
 class LeakyRelu(Activation):
     """y = x, or alpha x below zero (ONNX LeakyRelu, opset 16)."""
 
-    attributes = Activation.attributes | {"alpha"}
+    attributes = frozenset({"alpha"})
     kernel = "leaky_relu"
     alpha_default = 0.01
 
@@ -67,7 +66,7 @@ class LeakyRelu(Activation):
 class Elu(Activation):
     """y = x, or alpha (e^x - 1) below zero (ONNX Elu, opset 22)."""
 
-    attributes = Activation.attributes | {"alpha"}
+    attributes = frozenset({"alpha"})
     kernel = "elu"
     alpha_default = 1.0
 
@@ -78,7 +77,7 @@ class Elu(Activation):
 class Celu(Activation):
     """y = max(0, x) + min(0, alpha (e^(x / alpha) - 1)) (ONNX Celu, opset 28)."""
 
-    attributes = Activation.attributes | {"alpha"}
+    attributes = frozenset({"alpha"})
     kernel = "celu"
     alpha_default = 1.0
 
@@ -89,7 +88,7 @@ class Celu(Activation):
 class Selu(Activation):
     """y = gamma x, or gamma alpha (e^x - 1) below zero (ONNX Selu, opset 22)."""
 
-    attributes = Activation.attributes | {"alpha", "gamma"}
+    attributes = frozenset({"alpha", "gamma"})
     kernel = "selu"
     alpha_default = 1.67326319217681884765625
 
@@ -116,7 +115,7 @@ class Sigmoid(Activation):
 class HardSigmoid(Activation):
     """y = max(0, min(1, alpha x + beta)) (ONNX HardSigmoid, opset 22)."""
 
-    attributes = Activation.attributes | {"alpha", "beta"}
+    attributes = frozenset({"alpha", "beta"})
     kernel = "hard_sigmoid"
     alpha_default = 0.2
     beta_default = 0.5
@@ -137,7 +136,7 @@ class HardSwish(Activation):
 class Swish(Activation):
     """y = x sigmoid(alpha x) (ONNX Swish, opset 24)."""
 
-    attributes = Activation.attributes | {"alpha"}
+    attributes = frozenset({"alpha"})
     kernel = "swish"
     alpha_default = 1.0
 
@@ -209,7 +208,7 @@ class Tanh(Activation):
 class ThresholdedRelu(Activation):
     """y = x where x > alpha, else 0 (ONNX ThresholdedRelu, opset 22)."""
 
-    attributes = Activation.attributes | {"alpha"}
+    attributes = frozenset({"alpha"})
     kernel = "thresholded_relu"
     alpha_default = 1.0
 
@@ -233,12 +232,8 @@ class Shrink(Activation):
 
 
 class PRelu(Binary):
-    """y = x, or slope x below zero; slope broadcasts to x alone (ONNX PRelu, opset 16).
+    """y = x, or slope x below zero; slope broadcasts to x alone (ONNX PRelu, opset 16)."""
 
-    Before opset 7, a slope of more than one element belongs to the channels, axis 1 of x.
-    """
-
-    attributes = frozenset({"consumed_inputs"})
     accepts = FLOATS | INTS
     kernel = "prelu"
 
@@ -248,11 +243,6 @@ class PRelu(Binary):
         if x.shape is not None and y.shape is not None and not _covers(x.shape, y.shape):
             raise self.fail(f"expected a slope that broadcasts to x of shape {x.shape}, got {slope.shape}")
         return [Fact(y.dtype, x.shape)]
-
-    def placed(self, x: Shape | None, y: Shape | None) -> Shape | None:
-        if self.version >= 7 or x is None or y is None or len(y) != 1 or len(x) < 2 or y == (1,):
-            return y
-        return y + (1,) * (len(x) - 2)
 
     def apply(self, x, y):
         return np.where(x < 0, x * y, x)

@@ -95,7 +95,7 @@ class Pow(Binary):
 
     def infer(self, ins: Inputs) -> list[Fact]:
         x, y = self.operand(ins, 0), self.operand(ins, 1)
-        return [Fact(x.dtype, self.broadcast(x.shape, self.placed(x.shape, y.shape)))]
+        return [Fact(x.dtype, self.broadcast(x.shape, y.shape))]
 
     def apply(self, x, y):
         if x.dtype.kind in "iu" and y.dtype.kind == "i" and (y < 0).any():
@@ -113,9 +113,9 @@ class Pow(Binary):
             return lower_map(b, f"{_POWERS[exponent]}_float32")
         if b.ins[1].dtype != "float32" and b.value(1) is not None:
             y = b.packed(1, "float32", lambda: b.value(1).astype(np.float32))
-            shapes = [b.ins[0].shape, self.placed(b.ins[0].shape, b.ins[1].shape)]
+            shapes = [b.ins[0].shape, b.ins[1].shape]
             return emit_walk(b, "pow_float32", [b.input(0), y], shapes, b.outs[0].shape)
-        return super().lower(b)
+        return b.is_dtype() and super().lower(b)
 
 
 class BitShift(Binary):
@@ -152,7 +152,6 @@ class BitShift(Binary):
 class Bitwise(Binary):
     """Bit by bit."""
 
-    attributes = frozenset()
     accepts = INTS
 
     def lower(self, b: Lowering) -> bool:

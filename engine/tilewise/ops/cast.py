@@ -14,7 +14,7 @@ from tilewise.ops.elementwise import FLOAT8, Unary, lower_map
 if TYPE_CHECKING:
     from tilewise.plan.lowering import Lowering
 
-_STRING_NUMBERS = {"true": 1.0, "false": 0.0}
+_BOOLEANS = {"true": 1.0, "false": 0.0}
 _ROUND_MODES = ("up", "down", "nearest")
 
 
@@ -62,7 +62,8 @@ def _from_strings(x: np.ndarray, to: np.dtype) -> np.ndarray:
                 return int(text)
             except ValueError:
                 return int(float(text))
-        return _STRING_NUMBERS.get(text.lower(), None) if text.lower() in _STRING_NUMBERS else float(text)
+        word = text.lower()
+        return _BOOLEANS[word] if word in _BOOLEANS else float(word)
 
     kind = to if to.kind in "iu" else np.dtype(np.float64)
     return np.array([number(str(t)) for t in x.ravel()], kind).reshape(x.shape)
@@ -83,7 +84,7 @@ class Conversion(Unary):
 
     def target(self, ins: Inputs) -> np.dtype | None:
         """The dtype of the result, None while it is not known."""
-        raise NotImplementedError(type(self).__name__)
+        return dtypes.from_onnx(int(self.attr("to")))
 
     def infer(self, ins: Inputs) -> list[Fact]:
         x = ins[0] if ins else None
@@ -94,9 +95,14 @@ class Conversion(Unary):
         return [Fact(self.target(ins), x.shape)]
 
     def unsupported(self) -> str | None:
-        if self.round_mode in _ROUND_MODES:
-            return None
-        return f"attribute round_mode: expected one of {', '.join(_ROUND_MODES)}, got {self.round_mode!r}"
+        if "to" in self.attributes:
+            try:
+                self.target([])
+            except (KeyError, TypeError, ValueError):
+                return f"attribute to: {self.attr('to')!r} is not a known element type"
+        if self.round_mode not in _ROUND_MODES:
+            return f"attribute round_mode: expected one of {', '.join(_ROUND_MODES)}, got {self.round_mode!r}"
+        return None
 
     @property
     def round_mode(self) -> str:
@@ -114,32 +120,10 @@ class Conversion(Unary):
         return lower_map(b, f"cast_{source.name}_{to.name}")
 
 
-def _named_type(to: object) -> np.dtype:
-    """The dtype of attribute `to`: a number, or before opset 6 a name; `KeyError` for an unknown one."""
-    if isinstance(to, bytes | str):
-        from onnx import TensorProto
-
-        name = to.decode() if isinstance(to, bytes) else to
-        if name not in TensorProto.DataType.keys():  # noqa: SIM118 - a protobuf enum
-            raise KeyError(name)
-        to = TensorProto.DataType.Value(name)
-    return dtypes.from_onnx(int(to))  # type: ignore[call-overload]
-
-
 class Cast(Conversion):
     """y is x in the type `to` (ONNX Cast, opset 28)."""
 
     attributes = frozenset({"round_mode", "saturate", "to"})
-
-    def unsupported(self) -> str | None:
-        try:
-            _named_type(self.attr("to"))
-        except (KeyError, TypeError, AttributeError):
-            return f"attribute to: {self.attr('to')!r} is not a known element type"
-        return super().unsupported()
-
-    def target(self, ins: Inputs) -> np.dtype:
-        return _named_type(self.attr("to"))
 
     def evaluate(self, x):
         return self.converted(x, self.target([]))
@@ -157,3 +141,31 @@ class CastLike(Conversion):
 
     def evaluate(self, x, like):
         return self.converted(x, like.dtype)
+
+
+class BitCast(Conversion):
+    """y has the bits of x, element by element, in a type of the same width (ONNX BitCast, opset 26)."""
+
+    attributes = frozenset({"to"})
+
+    def infer(self, ins: Inputs) -> list[Fact]:
+        (y,) = super().infer(ins)
+        source = ins[0].dtype
+        if source is not None and _bits(source) != _bits(y.dtype):
+            raise self.fail(f"expected a type as wide as {source.name}, got {y.dtype.name}")
+        return [y]
+
+    def evaluate(self, x):
+        return [x.view(self.target([]))]
+
+    def lower(self, b: Lowering) -> bool:
+        b.alias(0, 0)
+        return True
+
+
+def _bits(dtype: np.dtype) -> int:
+    """Bits of an element; those of less than a byte are stored in one, and strings have none."""
+    if dtype.hasobject:
+        return 0
+    digits = "".join(c for c in dtype.name.split("_")[0] if c.isdigit())
+    return min(int(digits or 8), 8 * dtype.itemsize)

@@ -48,7 +48,7 @@ class Blocks:
 
 
 def fold_blocks(outer: int, rows: int, inner: int, *, split: bool = True) -> Blocks:
-    """Blocks for a kernel that makes one number of a column; `split` allows to reduce it in several parts first."""
+    """Blocks for a kernel that makes one number of a column; `split` allows it to reduce parts first."""
     if rows * inner <= SHORT_FLOATS:
         return _short(outer, rows, inner)
     if inner < NARROW:
@@ -82,7 +82,7 @@ def even_width(size: int, limit: int) -> int:
 
 
 def collapse(shape: Sequence[int], axes: Sequence[int]) -> list[tuple[int, int, int]]:
-    """(outer, rows, inner) of the reductions, one after the other, that reduce `axes` of `shape` (the last first)."""
+    """`axes` of `shape` as reductions (outer, rows, inner) to be done one after the other, the last first."""
     runs: list[list[int]] = []  # [size, 1 where reduced] of neighbouring axes
     for axis, size in enumerate(shape):
         reduced = int(axis in axes)

@@ -28,7 +28,8 @@ class ControlFlow(Op):
     def graph(self, attribute: str) -> Graph:
         """The subgraph in an attribute."""
         graph = self.attr(attribute)
-        assert isinstance(graph, Graph)
+        if not isinstance(graph, Graph):
+            raise self.fail(f"attribute {attribute!r} holds no graph")
         return graph
 
     def split(self, ins: Sequence) -> tuple[list, dict[str, object]]:
@@ -49,6 +50,12 @@ class ControlFlow(Op):
         captured = {name: outer[name] for name in graph.captures}
         found = infer(graph, dict(zip(graph.inputs, inputs, strict=True)), captured)  # type: ignore[arg-type]
         return [found.get(name, UNKNOWN) for name in graph.outputs]
+
+    def facts_at_hand(self, inputs: Sequence) -> list[Fact]:
+        """Facts of the outputs for the arguments of `evaluate`, where the body did not run to tell them."""
+        count = len(self.node.inputs)
+        own = [_fact_of(value, constant=False) for value in inputs[:count]]
+        return self.infer([*own, *(_fact_of(value, constant=True) for value in inputs[count:])])
 
     def check_counts(self, graph: Graph, inputs: int, outputs: int) -> None:
         """An error where a body has other numbers of inputs and outputs than the node needs."""
@@ -165,8 +172,7 @@ class Loop(ControlFlow):
             rows.append(outs[n:])
         if rows:
             return [*carried, *(np.stack(column) for column in zip(*rows, strict=True))]
-        facts = self.infer([_fact_of(value) for value in inputs])
-        return [*carried, *(_empty(fact) for fact in facts[n:])]
+        return [*carried, *(_empty(fact) for fact in self.facts_at_hand(inputs)[n:])]
 
 
 class Scan(ControlFlow):
@@ -253,12 +259,15 @@ class Scan(ControlFlow):
         sizes = {x.shape[axis] for x, axis in zip(scans, axes, strict=True)}
         if len(sizes) != 1:
             raise ValueError(f"scan inputs of different lengths {sorted(sizes)}")
-        facts = self.infer([_fact_of(value) for value in inputs])
-        if not self.batched:
-            backward = self.option("scan_input_directions", len(scans))
+        if self.batched:
+            counts = self._lengths(lengths, *scans[0].shape[:2])
+            if any(counts):
+                return self._scan_batch(call, counts, states, scans, outer)
+        elif sizes != {0}:
             moved = [np.moveaxis(x, axis, 0) for x, axis in zip(scans, axes, strict=True)]
-            return self._scan(call, states, moved, backward, outer, facts)
-        return self._scan_batch(call, lengths, states, scans, outer, facts)
+            backward = self.option("scan_input_directions", len(scans))
+            return self._scan(call, states, moved, backward, outer)
+        return [*states, *(_empty(fact) for fact in self.facts_at_hand(inputs)[len(states) :])]
 
     def _scan(
         self,
@@ -267,9 +276,8 @@ class Scan(ControlFlow):
         scans: list[Array],
         backward: list[int],
         outer: Mapping[str, object],
-        facts: list[Fact],
     ) -> list[Array]:
-        """Final states and stacked outputs for scan inputs with the sequence axis first."""
+        """Final states and stacked outputs for scan inputs with the sequence axis, not empty, first."""
         body, n = self.graph("body"), len(states)
         rows: list[list[Array]] = []
         for t in range(len(scans[0])):
@@ -280,32 +288,41 @@ class Scan(ControlFlow):
         count = len(self.node.outputs) - n
         reverse = self.option_of_outputs("scan_output_directions", count)
         axes = self.option_of_outputs("scan_output_axes", count)
-        if not rows:
-            lead = 1 if self.batched else 0
-            return [*states, *(_empty(Fact(f.dtype, f.shape and f.shape[lead:])) for f in facts[n:])]
         stacked = []
         for column, back, axis in zip(zip(*rows, strict=True), reverse, axes, strict=True):
             stacked.append(np.stack(column[::-1] if back else column, axis))
         return [*states, *stacked]
 
-    def _scan_batch(self, call, lengths, states, scans, outer, facts) -> list[Array]:
-        """Opset 8: each batch entry on its own; outputs are zero beyond an entry's length."""
-        batch, longest = scans[0].shape[:2]
-        backward = self.option("directions", len(scans))
+    def _lengths(self, lengths: Array | None, batch: int, longest: int) -> list[int]:
         counts = np.full(batch, longest) if lengths is None else lengths
         if counts.shape != (batch,) or (counts < 0).any() or (counts > longest).any():
             raise ValueError(f"sequence_lens {counts.tolist()}, expected {batch} within [0, {longest}]")
-        results = [
-            self._scan(call, [s[b] for s in states], [x[b, :count] for x in scans], backward, outer, facts)
-            for b, count in enumerate(counts.tolist())
-        ]
-        n = len(states)
-        joined = []
-        for i, column in enumerate(zip(*results, strict=True)):
-            if i >= n:
-                column = [np.pad(x, [(0, longest - len(x))] + [(0, 0)] * (x.ndim - 1)) for x in column]
-            joined.append(np.stack(column))
-        return joined or [_empty(fact) for fact in facts]
+        return counts.tolist()
+
+    def _scan_batch(
+        self,
+        call: Call,
+        counts: list[int],
+        states: list[Array],
+        scans: list[Array],
+        outer: Mapping[str, object],
+    ) -> list[Array]:
+        """Opset 8: each batch entry on its own, its outputs zero beyond its length; some length is not 0."""
+        backward = self.option("directions", len(scans))
+        ran = {
+            b: self._scan(call, [s[b] for s in states], [x[b, :count] for x in scans], backward, outer)
+            for b, count in enumerate(counts)
+            if count
+        }
+        n, longest = len(states), scans[0].shape[1]
+        finals = [s.copy() for s in states]
+        rows = [np.zeros((len(counts), longest, *x.shape[1:]), x.dtype) for x in next(iter(ran.values()))[n:]]
+        for b, results in ran.items():
+            for final, result in zip(finals, results[:n], strict=True):
+                final[b] = result
+            for row, result in zip(rows, results[n:], strict=True):
+                row[b, : counts[b]] = result
+        return [*finals, *rows]
 
 
 class SequenceMap(ControlFlow):
@@ -351,17 +368,17 @@ def _scalar(body: Graph, index: int, value: int, dtype: np.dtype) -> Array:
     return np.full(_scalar_fact(body, index, dtype).shape, value, dtype)  # type: ignore[arg-type]
 
 
-def _fact_of(value: object) -> Fact | None:
-    """The fact of a value at hand, without its content."""
+def _fact_of(value: object, constant: bool) -> Fact | None:
+    """The fact of a value at hand."""
     if isinstance(value, np.ndarray):
-        return Fact.of(value, constant=False)
+        return Fact.of(value, constant=constant)
     if isinstance(value, list):
-        return sequence_of(_fact_of(value[0]) if value else None)
+        return sequence_of(_fact_of(value[0], constant) if value else None)
     return None
 
 
 def _empty(fact: Fact) -> Array:
-    """The scan output of a loop that did not run: dims that are not known are zero."""
+    """The scan output of a loop that did not run: zeros, and dims that are not known are zero too."""
     if fact.shape is None or fact.dtype is None:
         raise ValueError("the type and rank of a scan output are not known, and no iteration has made one")
     return np.zeros([d if isinstance(d, int) else 0 for d in fact.shape], fact.dtype)

@@ -1,4 +1,4 @@
-"""What element-wise operators share: type checks, broadcasting, and the lowering of maps and broadcast walks."""
+"""What element-wise operators share: type checks, broadcasting, lowering to maps and broadcast walks."""
 
 from __future__ import annotations
 
@@ -86,46 +86,28 @@ class Unary(ElementWise):
 
 
 class Binary(ElementWise):
-    """z = f(x, y), broadcast, of the dtype of the operands (ONNX's numpy-style broadcasting, opset 7).
+    """z = f(x, y), broadcast, of the dtype of the operands (ONNX's numpy-style broadcasting, opset 7)."""
 
-    Before opset 7, y is placed by the attributes `broadcast` and `axis`.
-    """
-
-    attributes = frozenset({"axis", "broadcast", "consumed_inputs"})
     result: ClassVar[np.dtype | None] = None  # where it is not the operands' dtype
 
     def infer(self, ins: Inputs) -> list[Fact]:
         x, y = self.operand(ins, 0), self.operand(ins, 1)
         dtype = self.common_dtype([x, y])
-        shape = self.broadcast(x.shape, self.placed(x.shape, y.shape))
-        return [Fact(self.result or dtype, shape)]
-
-    def placed(self, x: Shape | None, y: Shape | None) -> Shape | None:
-        """The shape of y as it broadcasts against x."""
-        axis = self.attr("axis")
-        if self.version >= 7 or axis is None or x is None or y is None or len(y) > len(x):
-            return y
-        return y + (1,) * (len(x) - self.axis(int(axis), len(x)) - len(y))
+        return [Fact(self.result or dtype, self.broadcast(x.shape, y.shape))]
 
     def apply(self, x: Array, y: Array) -> Array:
         """f(x, y) in NumPy; the operands are float32, float64, integers, bools or strings."""
         raise NotImplementedError(type(self).__name__)
 
     def evaluate(self, x, y):
-        z = self.apply(wide(x), wide(y.reshape(self.placed(x.shape, y.shape))))
-        return [np.asarray(z).astype(self.result or x.dtype, copy=False)]
+        return [np.asarray(self.apply(wide(x), wide(y))).astype(self.result or x.dtype, copy=False)]
 
     def lower(self, b: Lowering) -> bool:
-        x, y = b.ins
-        shapes = [x.shape, self.placed(x.shape, y.shape)]
-        kernel = f"{self.kernel}_{x.dtype.name}"
-        return x.dtype == y.dtype and lower_walk(b, kernel, [0, 1], shapes)
+        return lower_walk(b, f"{self.kernel}_{b.ins[0].dtype.name}", [0, 1])
 
 
 class Variadic(ElementWise):
     """y = x0 op x1 op ..., broadcast (ONNX's numpy-style broadcasting, opset 8)."""
-
-    attributes = frozenset({"consumed_inputs"})
 
     def infer(self, ins: Inputs) -> list[Fact]:
         facts = [self.operand(ins, i) for i in range(max(len(ins), 1))]
@@ -174,8 +156,9 @@ def lower_map(b: Lowering, kernel: str, alpha: float = 0.0, beta: float = 0.0) -
     return True
 
 
-def lower_walk(b: Lowering, kernel: str, operands: Sequence[int], shapes: Sequence[Shape]) -> bool:
-    """One step of a broadcasting kernel over the inputs `operands`, seen in `shapes`; False where it cannot be."""
+def lower_walk(b: Lowering, kernel: str, operands: Sequence[int]) -> bool:
+    """One step of a broadcasting kernel over the inputs `operands`; False where it cannot be."""
+    shapes = [b.ins[i].shape for i in operands]
     if not emit_walk(b, kernel, [b.input(i) for i in operands], shapes, b.outs[0].shape):
         return False
     allow_inplace(b, operands)
@@ -196,7 +179,7 @@ def emit_walk(b: Lowering, kernel: str, refs: Sequence[Ref], shapes: Sequence[Sh
 def allow_inplace(b: Lowering, operands: Sequence[int]) -> None:
     """Let the last step write over an operand that is not broadcast.
 
-    Not where another operand lies in the same memory and is broadcast: it would be read again after the write.
+    Not where another operand lies in the same memory and is broadcast: it is read again after the write.
     """
     out = b.outs[0]
     full = [i for i in operands if b.ins[i].dtype == out.dtype and b.ins[i].shape == out.shape]
@@ -238,5 +221,3 @@ def _strides(dims: Sequence[int], varies: Sequence[bool]) -> list[int]:
 def scalar_value(value: Array | None) -> float | None:
     """The number in a constant of one element, else None."""
     return float(value.reshape(())) if value is not None and value.size == 1 else None
-
-

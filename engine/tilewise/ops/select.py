@@ -39,16 +39,17 @@ class Where(ElementWise):
         return [np.where(condition, x, y)]
 
     def lower(self, b: Lowering) -> bool:
-        return lower_walk(b, f"where_{b.outs[0].dtype.itemsize}", [0, 1, 2], [f.shape for f in b.ins])
+        return lower_walk(b, f"where_{b.outs[0].dtype.itemsize}", [0, 1, 2])
 
 
 class Clip(ElementWise):
     """y = min(max(x, low), high) (ONNX Clip, opset 13).
 
-    The bounds are the attributes `min` and `max` until opset 10, then inputs of one element; either may be left out.
+    The bounds are the attributes `min` and `max` until opset 10, then inputs of one element; either may be
+    left out.
     """
 
-    attributes = frozenset({"consumed_inputs", "max", "min"})
+    attributes = frozenset({"max", "min"})
     accepts = NUMBERS
 
     def infer(self, ins: Inputs) -> list[Fact]:
@@ -73,8 +74,8 @@ class Clip(ElementWise):
         return [y.astype(x.dtype, copy=False)]
 
     def lower(self, b: Lowering) -> bool:
-        low, high = self._limits(b)
-        if low is None or high is None:
+        low, high = self._limit(b, 1, -math.inf), self._limit(b, 2, math.inf)
+        if math.isnan(low) or math.isnan(high):
             return self._lower_inputs(b)
         if low == -math.inf and high == math.inf:
             b.alias(0, 0)
@@ -85,17 +86,15 @@ class Clip(ElementWise):
         low, high = self.attr("min"), self.attr("max")
         return None if low is None else float(low), None if high is None else float(high)
 
-    def _limits(self, b: Lowering) -> tuple[float | None, float | None]:
-        """The bounds, infinite where left out; None for one that is not a constant, or is NaN."""
+    def _limit(self, b: Lowering, i: int, absent: float) -> float:
+        """The lower (1) or upper (2) bound: `absent` where left out, NaN where not known."""
         if self.version < 11:
-            given = self._attributes()
-        else:
-            given = tuple(scalar_value(b.value(i)) for i in (1, 2))
-            for i in (1, 2):
-                if i < len(b.ins) and b.ins[i] is not None and (given[i - 1] is None or math.isnan(given[i - 1])):
-                    return None, None
-        low, high = given
-        return -math.inf if low is None else low, math.inf if high is None else high
+            bound = self._attributes()[i - 1]
+            return absent if bound is None else bound
+        if i >= len(b.ins) or b.ins[i] is None:
+            return absent
+        value = scalar_value(b.value(i))
+        return math.nan if value is None else value
 
     def _lower_inputs(self, b: Lowering) -> bool:
         """Bounds that are known only at run time: a maximum, then a minimum."""
@@ -108,4 +107,4 @@ class Clip(ElementWise):
             if len(b.steps) == 1:
                 allow_inplace(b, [0, i])
             x = b.output(0)
-        return True
+        return bool(b.steps)

@@ -19,13 +19,7 @@ from tilewise.ops.elementwise import (
 from tilewise.ops.special import erf
 
 
-class Function(Unary):
-    """A function without attributes; `consumed_inputs` of opset 1 says nothing about the result."""
-
-    attributes = frozenset({"consumed_inputs"})
-
-
-class Abs(Function):
+class Abs(Unary):
     """y = |x| (ONNX Abs, opset 13)."""
 
     accepts = NUMBERS
@@ -35,7 +29,7 @@ class Abs(Function):
         return np.abs(x)
 
 
-class Neg(Function):
+class Neg(Unary):
     """y = -x (ONNX Neg, opset 13)."""
 
     accepts = FLOATS | SIGNED
@@ -45,7 +39,7 @@ class Neg(Function):
         return np.negative(x)
 
 
-class Sign(Function):
+class Sign(Unary):
     """y = 1, 0 or -1 as x is above, at or below zero (ONNX Sign, opset 13)."""
 
     accepts = NUMBERS
@@ -55,7 +49,7 @@ class Sign(Function):
         return np.sign(x)
 
 
-class Ceil(Function):
+class Ceil(Unary):
     """The smallest whole number not below x (ONNX Ceil, opset 13)."""
 
     kernel = "ceil"
@@ -64,7 +58,7 @@ class Ceil(Function):
         return np.ceil(x)
 
 
-class Floor(Function):
+class Floor(Unary):
     """The largest whole number not above x (ONNX Floor, opset 13)."""
 
     kernel = "floor"
@@ -73,7 +67,7 @@ class Floor(Function):
         return np.floor(x)
 
 
-class Round(Function):
+class Round(Unary):
     """The nearest whole number, ties to even (ONNX Round, opset 22)."""
 
     kernel = "round"
@@ -82,7 +76,7 @@ class Round(Function):
         return np.rint(x)
 
 
-class Sqrt(Function):
+class Sqrt(Unary):
     """y = sqrt(x), NaN below zero (ONNX Sqrt, opset 13)."""
 
     kernel = "sqrt"
@@ -91,7 +85,7 @@ class Sqrt(Function):
         return np.sqrt(x)
 
 
-class Reciprocal(Function):
+class Reciprocal(Unary):
     """y = 1 / x (ONNX Reciprocal, opset 13)."""
 
     kernel = "reciprocal"
@@ -100,7 +94,7 @@ class Reciprocal(Function):
         return np.reciprocal(x)
 
 
-class Exp(Function):
+class Exp(Unary):
     """y = e^x (ONNX Exp, opset 13)."""
 
     kernel = "exp"
@@ -109,7 +103,7 @@ class Exp(Function):
         return np.exp(x)
 
 
-class Log(Function):
+class Log(Unary):
     """The natural logarithm (ONNX Log, opset 13)."""
 
     kernel = "log"
@@ -118,7 +112,7 @@ class Log(Function):
         return np.log(x)
 
 
-class Erf(Function):
+class Erf(Unary):
     """The error function (ONNX Erf, opset 13; integers until opset 12)."""
 
     accepts = NUMBERS
@@ -128,7 +122,7 @@ class Erf(Function):
         return erf(x)
 
 
-class Sin(Function):
+class Sin(Unary):
     """Sine of radians (ONNX Sin, opset 22)."""
 
     kernel = "sin"
@@ -137,7 +131,7 @@ class Sin(Function):
         return np.sin(x)
 
 
-class Cos(Function):
+class Cos(Unary):
     """Cosine of radians (ONNX Cos, opset 22)."""
 
     kernel = "cos"
@@ -146,7 +140,7 @@ class Cos(Function):
         return np.cos(x)
 
 
-class Tan(Function):
+class Tan(Unary):
     """Tangent of radians (ONNX Tan, opset 22)."""
 
     kernel = "tan"
@@ -155,7 +149,7 @@ class Tan(Function):
         return np.tan(x)
 
 
-class Asin(Function):
+class Asin(Unary):
     """Inverse sine, in radians (ONNX Asin, opset 22)."""
 
     kernel = "asin"
@@ -164,7 +158,7 @@ class Asin(Function):
         return np.arcsin(x)
 
 
-class Acos(Function):
+class Acos(Unary):
     """Inverse cosine, in radians (ONNX Acos, opset 22)."""
 
     kernel = "acos"
@@ -173,7 +167,7 @@ class Acos(Function):
         return np.arccos(x)
 
 
-class Atan(Function):
+class Atan(Unary):
     """Inverse tangent, in radians (ONNX Atan, opset 22)."""
 
     kernel = "atan"
@@ -182,7 +176,7 @@ class Atan(Function):
         return np.arctan(x)
 
 
-class Sinh(Function):
+class Sinh(Unary):
     """Hyperbolic sine (ONNX Sinh, opset 22)."""
 
     kernel = "sinh"
@@ -191,7 +185,7 @@ class Sinh(Function):
         return np.sinh(x)
 
 
-class Cosh(Function):
+class Cosh(Unary):
     """Hyperbolic cosine (ONNX Cosh, opset 22)."""
 
     kernel = "cosh"
@@ -200,7 +194,7 @@ class Cosh(Function):
         return np.cosh(x)
 
 
-class Asinh(Function):
+class Asinh(Unary):
     """Inverse hyperbolic sine (ONNX Asinh, opset 22)."""
 
     kernel = "asinh"
@@ -209,7 +203,7 @@ class Asinh(Function):
         return np.arcsinh(x)
 
 
-class Acosh(Function):
+class Acosh(Unary):
     """Inverse hyperbolic cosine (ONNX Acosh, opset 22)."""
 
     kernel = "acosh"
@@ -218,7 +212,7 @@ class Acosh(Function):
         return np.arccosh(x)
 
 
-class Atanh(Function):
+class Atanh(Unary):
     """Inverse hyperbolic tangent (ONNX Atanh, opset 22)."""
 
     kernel = "atanh"
@@ -227,7 +221,7 @@ class Atanh(Function):
         return np.arctanh(x)
 
 
-class Not(Function):
+class Not(Unary):
     """y = not x (ONNX Not, opset 1)."""
 
     accepts = BOOL
@@ -237,7 +231,7 @@ class Not(Function):
         return np.logical_not(x)
 
 
-class BitwiseNot(Function):
+class BitwiseNot(Unary):
     """Every bit inverted (ONNX BitwiseNot, opset 18)."""
 
     accepts = INTS

@@ -52,7 +52,7 @@ class Builder:
         native: bool = True,
     ) -> None:
         self.graph = graph
-        self.native = native and tilewise_kernels.NATIVE
+        self.native = native and tilewise_kernels.ISA != "none"
         self.facts = infer(graph, inputs, outer)
         self.items: list[Segment | HostStep] = []
         self.refs: dict[str, Ref] = {}
@@ -131,7 +131,7 @@ class Builder:
             return None
         lowering = Lowering(node, ins, outs, self)
         before = dict(self.refs)
-        if op.lower(lowering):
+        if op.lower(lowering) and all(self.has_kernel(step.kernel) for step in lowering.steps):
             return lowering.steps
         self.refs = before
         return None

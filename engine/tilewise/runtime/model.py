@@ -99,6 +99,7 @@ class Model:
         self.graph = graph
         self._native = native
         self._runner = GraphRunner(graph, native)
+        self._overriding: dict[tuple[str, ...], GraphRunner] = {}
 
     def __reduce__(self) -> tuple:
         return (_rebuild, (self.graph, self.threads, self._native))
@@ -125,12 +126,14 @@ class Model:
     def run(self, feeds: Mapping[str, object], outputs: Sequence[str] | None = None) -> dict[str, object]:
         """Run on inputs by name; the values of `outputs` (all, in graph order, by default) by name.
 
-        Inputs are checked for name, rank, shape and dtype, exactly; `InputError` says what does not fit.
+        Inputs are checked for name, rank, shape and dtype, exactly; `InputError` says what does not fit. Initializers
+        that are also graph inputs may be fed instead of their default.
         Results own their memory.
         """
         names = self._output_names(outputs)
-        checked = check_feeds(self.graph, feeds)
-        return dict(zip(names, self._runner.run(checked, names, self.threads), strict=True))
+        runner = self._runner_for(feeds)
+        checked = check_feeds(runner.graph, feeds)
+        return dict(zip(names, runner.run(checked, names, self.threads), strict=True))
 
     def profile(self, feeds: Mapping[str, object]) -> list[tuple[StepInfo, int]]:
         """One run; every kernel step of it with its nanoseconds."""
@@ -154,6 +157,23 @@ class Model:
         if unknown:
             raise InputError(f"no such input(s): {', '.join(unknown)}; the model has {self.graph.inputs}")
         return self._runner.plan_for(facts)
+
+    def _runner_for(self, feeds: Mapping[str, object]) -> GraphRunner:
+        """The runner for these feeds: where they replace initializers that allow it, these are inputs."""
+        if not self.graph.overridable or not isinstance(feeds, Mapping):
+            return self._runner
+        replaced = tuple(name for name in self.graph.overridable if name in feeds)
+        if not replaced:
+            return self._runner
+        if replaced not in self._overriding:
+            graph = self.graph.copy()
+            graph.inputs += replaced
+            graph.overridable = [name for name in graph.overridable if name not in replaced]
+            for name in replaced:
+                fact = Fact.of(graph.initializers.pop(name), constant=False)
+                graph.facts[name] = graph.facts.get(name, fact)
+            self._overriding[replaced] = GraphRunner(graph, self._native)
+        return self._overriding[replaced]
 
     def _output_names(self, outputs: Sequence[str] | None) -> list[str]:
         if outputs is None:

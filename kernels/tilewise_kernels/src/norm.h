@@ -16,10 +16,9 @@ static void tw_affine(float *y, const float *x, int64_t n, float m, float a, flo
     TW_NORM_LOOP((x[j] - m) * a + b)
 }
 
-/* y = x * a + b. */
-static void tw_affine_each(float *y, const float *x, int64_t n, const float *a, const float *b)
+static void tw_affine_each(float *y, const float *x, int64_t n, const float *m, const float *a, const float *b)
 {
-    TW_NORM_LOOP(x[j] * a[j] + b[j])
+    TW_NORM_LOOP((x[j] - m[j]) * a[j] + b[j])
 }
 
 /* y = (x - m) * r * scale + bias; bias may be NULL. */
@@ -33,15 +32,11 @@ static void tw_normalize_each(float *y, const float *x, int64_t n, float m, floa
     }
 }
 
-/* Factors and offsets of y = x * a + b from batch statistics. */
-static void tw_batch_factors(float *a, float *b, const float *scale, const float *bias, const float *mean,
-                             const float *var, float epsilon, int64_t n)
+/* a = scale / sqrt(var + epsilon). */
+static void tw_batch_factors(float *a, const float *scale, const float *var, float epsilon, int64_t n)
 {
-    for (int64_t j = 0; j < n; j++) {
-        const float f = scale[j] / sqrtf(var[j] + epsilon);
-        a[j] = f;
-        b[j] = bias[j] - mean[j] * f;
-    }
+    for (int64_t j = 0; j < n; j++)
+        a[j] = scale[j] / sqrtf(var[j] + epsilon);
 }
 
 static float tw_row_deviation(const float *x, int64_t n, float m)

@@ -7,11 +7,10 @@ from libc.stdint cimport int64_t, uintptr_t
 
 cdef extern from "norm.h" nogil:
     void tw_affine(float *y, const float *x, int64_t n, float m, float a, float b)
-    void tw_affine_each(float *y, const float *x, int64_t n, const float *a, const float *b)
+    void tw_affine_each(float *y, const float *x, int64_t n, const float *m, const float *a, const float *b)
     void tw_normalize_each(float *y, const float *x, int64_t n, float m, float r, const float *scale,
                            const float *bias)
-    void tw_batch_factors(float *a, float *b, const float *scale, const float *bias, const float *mean,
-                          const float *var, float epsilon, int64_t n)
+    void tw_batch_factors(float *a, const float *scale, const float *var, float epsilon, int64_t n)
     double tw_long_sum(const float *x, int64_t n)
     double tw_long_deviation(const float *x, int64_t n, float m)
     void tw_lrn(float *y, const float *x, int64_t C, int64_t ld, int64_t n, int64_t before, int64_t after,
@@ -41,30 +40,32 @@ cdef void batch_norm(const int64_t *a, int64_t begin, int64_t end) noexcept nogi
     10 channels a task (at most 1024), 11-13 activation, alpha, beta.
     """
     cdef float factor[TW_MAX_WIDTH]
-    cdef float offset[TW_MAX_WIDTH]
     cdef int64_t inner = a[9], blocks = (a[8] + a[10] - 1) // a[10]
     cdef int64_t task, c, first, channels, j, n
     cdef int code = <int>a[11]
     cdef float alpha = <float>number(a + 12), beta = <float>number(a + 13)
     cdef const float *x
+    cdef const float *bias
+    cdef const float *mean
     cdef float *y
     for task in range(begin, end):
         first = task % blocks * a[10]
         channels = min(a[10], a[8] - first)
-        tw_batch_factors(factor, offset, floats(a[2]) + first, floats(a[3]) + first, floats(a[4]) + first,
-                         floats(a[5]) + first, <float>number(a + 6), channels)
+        bias = floats(a[3]) + first
+        mean = floats(a[4]) + first
+        tw_batch_factors(factor, floats(a[2]) + first, floats(a[5]) + first, <float>number(a + 6), channels)
         n = (task // blocks * a[8] + first) * inner
         y = <float *><uintptr_t>a[0] + n
         x = floats(a[1]) + n
         if inner == 1:
-            tw_affine_each(y, x, channels, factor, offset)
+            tw_affine_each(y, x, channels, mean, factor, bias)
             tw_activate(code, y, channels, alpha, beta)
             continue
         for c in range(channels):
             j = 0
             while j < inner:
                 n = min(<int64_t>RUN, inner - j)
-                tw_affine(y + c * inner + j, x + c * inner + j, n, 0, factor[c], offset[c])
+                tw_affine(y + c * inner + j, x + c * inner + j, n, mean[c], factor[c], bias[c])
                 tw_activate(code, y + c * inner + j, n, alpha, beta)
                 j += RUN
 
@@ -111,24 +112,29 @@ cdef inline void narrow_stats(float *mean, float *var, const float *x, int64_t N
 
 
 cdef void batch_stats(const int64_t *a, int64_t begin, int64_t end) noexcept nogil:
-    """Mean and population variance of every channel.
+    """Mean and population variance of every channel; var is stored as (sqrt(var) + root epsilon)^2.
 
     args: 0 mean, 1 var (C each), 2 x [N, C, inner], 3 N, 4 C, 5 inner, 6 channels a task (times `inner` at most 1024
-    where inner < 16).
+    where inner < 16), 7 root epsilon.
     """
     cdef int64_t inner = a[5], pitch = a[4] * a[5]
     cdef float *mean = <float *><uintptr_t>a[0]
     cdef float *var = <float *><uintptr_t>a[1]
     cdef const float *x = floats(a[2])
-    cdef int64_t task, c, last
+    cdef int64_t task, c, first, last
+    cdef double root, extra = number(a + 7)
     for task in range(begin, end):
-        c = task * a[6]
-        last = min(c + a[6], a[4])
+        first = task * a[6]
+        last = min(first + a[6], a[4])
         if inner < SMALL_PLANE:
-            narrow_stats(mean + c, var + c, x + c * inner, a[3], pitch, last - c, inner)
-            continue
-        for c in range(c, last):
-            plane_stats(mean + c, var + c, x + c * inner, a[3], pitch, inner)
+            narrow_stats(mean + first, var + first, x + first * inner, a[3], pitch, last - first, inner)
+        else:
+            for c in range(first, last):
+                plane_stats(mean + c, var + c, x + c * inner, a[3], pitch, inner)
+        if extra > 0:
+            for c in range(first, last):
+                root = sqrt(var[c]) + extra
+                var[c] = <float>(root * root)
 
 
 cdef void running_average(const int64_t *a, int64_t begin, int64_t end) noexcept nogil:

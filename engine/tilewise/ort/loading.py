@@ -1,0 +1,108 @@
+"""Models for sessions: loading, with ONNX Runtime's exceptions."""
+
+from __future__ import annotations
+
+import os
+
+import onnx
+import onnx.checker
+import onnx.defs
+import onnx.shape_inference
+from google.protobuf.message import DecodeError
+
+from tilewise.errors import ModelError, ShapeError, TilewiseError, UnsupportedError
+from tilewise.graph import Graph
+from tilewise.onnx.check import load_checked
+from tilewise.ort.exceptions import (
+    Fail,
+    InvalidArgument,
+    InvalidGraph,
+    InvalidProtobuf,
+    NoSuchFile,
+    OrtError,
+    OrtTypeError,
+    status_of,
+)
+
+Source = str | bytes
+EXTERNAL_FOLDER = "session.model_external_initializers_file_folder_path"
+"""The session option that names the folder of external data; by default the model's, or for bytes the current one."""
+
+
+def source_of(path_or_bytes: object) -> Source:
+    """A path as a string, or the bytes of a model; other types are refused, as ONNX Runtime does."""
+    if isinstance(path_or_bytes, str | os.PathLike):
+        return os.fspath(path_or_bytes)
+    if isinstance(path_or_bytes, bytes):
+        return path_or_bytes
+    raise OrtTypeError(f"Unable to load from type '{type(path_or_bytes)}'")
+
+
+def load_graph(source: Source, external_folder: str | None) -> Graph:
+    """The checked graph of a model, not optimized."""
+    if isinstance(source, str) and not os.path.exists(source):
+        raise NoSuchFile.of(f"Load model from {source} failed:Load model {source} failed. File doesn't exist")
+    base_dir = external_folder or (os.curdir if isinstance(source, bytes) else None)
+    try:
+        return load_checked(source, base_dir=base_dir)
+    except TilewiseError as error:
+        raise _diagnose(source, error) from error
+
+
+def read(source: Source) -> onnx.ModelProto:
+    """The model as it is in the file; `DecodeError` or `OSError` where there is none."""
+    if isinstance(source, bytes):
+        return onnx.ModelProto.FromString(source)
+    with open(source, "rb") as file:
+        return onnx.ModelProto.FromString(file.read())
+
+
+def _diagnose(source: Source, error: TilewiseError) -> OrtError:
+    """ONNX Runtime tells malformed files, invalid models and missing implementations apart; so look again."""
+    where = "" if isinstance(source, bytes) else f"Load model from {source} failed:"
+    try:
+        model = read(source)
+    except (DecodeError, OSError):
+        return InvalidProtobuf.of(f"{where}Protobuf parsing failed. {error}")
+    if not model.HasField("graph"):
+        return InvalidArgument.of(f"{where}No graph was found in the protobuf. {error}")
+    if isinstance(error, UnsupportedError):
+        return _unsupported(where, model, error)
+    breach = "" if isinstance(error, ShapeError) else _breach(model)
+    if breach:
+        return InvalidGraph.of(f"{where}This is an invalid model. Error: {breach}\n{error}")
+    kind = "This is an invalid model. " if isinstance(error, ModelError) else ""
+    return status_of(error).of(f"{where}{kind}Error: {error}")
+
+
+def _unsupported(where: str, model: onnx.ModelProto, error: UnsupportedError) -> OrtError:
+    if any(finding.op_type == "model" for finding in error.findings):
+        return Fail.of(f"{where}{error}")
+    breach = _breach(model)
+    if breach:
+        return InvalidGraph.of(f"{where}This is an invalid model. Error: {breach}\n{error}")
+    unknown = [n for n in model.graph.node if n.domain and not onnx.defs.has(n.op_type, n.domain)]
+    if unknown:
+        names = ", ".join(f"{n.domain}:{n.op_type}" for n in unknown[:8])
+        return Fail.of(f"{where}Fatal error: {names} is not a registered function/op. {error}")
+    ops = ", ".join(dict.fromkeys(f.op_type for f in error.findings))
+    return status_of(error).of(f"{where}Could not find an implementation for {ops}. {error}")
+
+
+def _breach(model: onnx.ModelProto) -> str:
+    """The first thing that ONNX's own checker finds wrong with a node or with types, "" for none."""
+    context = onnx.checker.C.CheckerContext()
+    context.ir_version = model.ir_version
+    context.opset_imports = {entry.domain: entry.version for entry in model.opset_import}
+    functions = {(function.domain, function.name) for function in model.functions}
+    try:
+        for node in model.graph.node:
+            # Nodes with graphs are left out: alone, what they capture cannot be found.
+            if (node.domain, node.op_type) not in functions and not any(a.HasField("g") for a in node.attribute):
+                onnx.checker.check_node(node, context)
+        onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        return str(error).partition("\n\n==> Context")[0]
+    except ValueError:  # too large to be looked at
+        return ""
+    return ""

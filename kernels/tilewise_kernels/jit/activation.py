@@ -1,0 +1,48 @@
+"""Activations by the codes of activation.h, one number at a time."""
+
+from __future__ import annotations
+
+import math
+
+from numba import njit
+
+from tilewise_kernels.jit.emit import load_float, store_float
+
+LAST = 8
+"""The highest code that these kernels know."""
+
+
+@njit(nogil=True, fastmath=False)
+def activate(code, address, n, alpha, beta):
+    """Apply activation `code` in place to n floats."""
+    for i in range(n):
+        p = address + 4 * i
+        x = load_float(p)
+        if code == 1:
+            y = 0.0 if x < 0 else x
+        elif code == 2:
+            y = _clip(x, alpha, beta)
+        elif code == 3:
+            y = alpha * x if x < 0 else x
+        elif code == 4:
+            y = _sigmoid(x)
+        elif code == 5:
+            y = math.tanh(x)
+        elif code == 6:
+            y = _clip(alpha * x + beta, 0.0, 1.0)
+        elif code == 7:
+            y = x * _clip(x / 6 + 0.5, 0.0, 1.0)
+        else:
+            y = x * _sigmoid(alpha * x)
+        store_float(p, y)
+
+
+@njit(nogil=True, inline="always")
+def _clip(x, lo, hi):
+    x = lo if x < lo else x
+    return hi if x > hi else x
+
+
+@njit(nogil=True, inline="always")
+def _sigmoid(x):
+    return 1 / (1 + math.exp(-x))

@@ -1,0 +1,212 @@
+"""Every pass: what it makes of a graph, that results stay the same, and what it must leave alone."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from onnx import parser
+
+import tilewise as tw
+from tilewise.onnx.load import load_graph
+from tilewise.passes import PASSES, optimize
+from tilewise.runtime.model import Model
+
+RNG = np.random.default_rng(3)
+HEAD = '<ir_version: 8, opset_import: ["" : 18]>\n'
+
+
+def graph_of(text: str, **constants: np.ndarray):
+    """A graph from ONNX's text form, with initializers added by name."""
+    graph = load_graph(parser.parse_model(HEAD + text).SerializeToString())
+    graph.initializers.update(constants)
+    graph.inputs = [name for name in graph.inputs if name not in constants]
+    return graph
+
+
+def kinds(graph) -> list[str]:
+    return [node.op_type for node in graph.nodes]
+
+
+def assert_equal_results(graph, optimized, **feeds: np.ndarray) -> None:
+    want, got = Model(graph).run(feeds), Model(optimized).run(feeds)
+    for name, array in want.items():
+        np.testing.assert_allclose(got[name], array, rtol=1e-4, atol=1e-4)
+
+
+def rand(*shape: int) -> np.ndarray:
+    return RNG.standard_normal(shape).astype(np.float32)
+
+
+def norm_constants(channels: int) -> dict[str, np.ndarray]:
+    return {"s": rand(channels), "b": rand(channels), "m": rand(channels), "v": np.abs(rand(channels)) + 0.5}
+
+
+CONV_NORM = """
+g (float[N,4,8,8] x, float[6,4,3,3] w, float[6] s, float[6] b, float[6] m, float[6] v) => (float[N,6,6,6] y)
+{ c = Conv(x, w)  y = BatchNormalization(c, s, b, m, v) }
+"""
+
+
+def test_fold_batch_norm():
+    graph = graph_of(CONV_NORM, w=rand(6, 4, 3, 3), **norm_constants(6))
+    optimized = optimize(graph)
+    assert kinds(optimized) == ["Conv"]
+    assert_equal_results(graph, optimized, x=rand(2, 4, 8, 8))
+
+
+def test_fold_batch_norm_into_grouped_transposed_convolution_with_bias():
+    text = """
+    g (float[N,4,5,5] x, float[4,3,3,3] w, float[6] c, float[6] s, float[6] b, float[6] m, float[6] v)
+      => (float[N,6,11,11] y)
+    { t = ConvTranspose <group: int = 2, strides: ints = [2, 2]> (x, w, c)
+      y = BatchNormalization(t, s, b, m, v) }
+    """
+    graph = graph_of(text, w=rand(4, 3, 3, 3), c=rand(6), **norm_constants(6))
+    optimized = optimize(graph)
+    assert kinds(optimized) == ["ConvTranspose"]
+    assert_equal_results(graph, optimized, x=rand(2, 4, 5, 5))
+
+
+@pytest.mark.parametrize("missing", ["w", "v"])
+def test_batch_norm_stays_where_a_parameter_is_fed(missing):
+    constants = {"w": rand(6, 4, 3, 3), **norm_constants(6)}
+    feeds = {missing: constants.pop(missing), "x": rand(2, 4, 8, 8)}
+    graph = graph_of(CONV_NORM, **constants)
+    optimized = optimize(graph)
+    assert kinds(optimized) == ["Conv", "BatchNormalization"]
+    assert_equal_results(graph, optimized, **feeds)
+
+
+def test_batch_norm_stays_where_the_convolution_has_another_reader():
+    text = CONV_NORM.replace("(float[N,6,6,6] y)", "(float[N,6,6,6] y, float[N,6,6,6] c)")
+    graph = graph_of(text, w=rand(6, 4, 3, 3), **norm_constants(6))
+    optimized = optimize(graph)
+    assert kinds(optimized) == ["Conv", "BatchNormalization"]
+    assert_equal_results(graph, optimized, x=rand(1, 4, 8, 8))
+
+
+ACTIVATIONS = {
+    "y = Relu(c)": "Relu",
+    "y = Sigmoid(c)": "Sigmoid",
+    "y = Tanh(c)": "Tanh",
+    "y = HardSwish(c)": "HardSwish",
+    "y = LeakyRelu <alpha: float = 0.3> (c)": "LeakyRelu",
+    "y = HardSigmoid <alpha: float = 0.3, beta: float = 0.4> (c)": "HardSigmoid",
+    "lo = Constant <value_float: float = -0.5> () hi = Constant <value_float: float = 0.75> () y = Clip(c, lo, hi)": "Clip",
+    "hi = Constant <value_float: float = 0.75> () y = Clip(c, , hi)": "Clip",
+    "g = Sigmoid(c) y = Mul(c, g)": "Swish",
+    "g = Sigmoid(c) y = Mul(g, c)": "Swish",
+    "g = HardSigmoid <alpha: float = 0.16666667, beta: float = 0.5> (c) y = Mul(g, c)": "HardSwish",
+}
+CONV_ACT = "g (float[N,4,8,8] x, float[6,4,3,3] w) => (float[N,6,6,6] y) { c = Conv(x, w) %s }"
+DEPTHWISE_ACT = "g (float[N,4,8,8] x, float[4,1,3,3] w) => (float[N,4,6,6] y) { c = Conv <group: int = 4> (x, w) %s }"
+
+
+@pytest.mark.parametrize("nodes", ACTIVATIONS)
+@pytest.mark.parametrize("text", [CONV_ACT, DEPTHWISE_ACT], ids=["conv", "depthwise"])
+def test_fuse_activation(nodes, text):
+    shape = (6, 4, 3, 3) if text is CONV_ACT else (4, 1, 3, 3)
+    graph = graph_of(text % nodes, w=rand(*shape))
+    optimized = optimize(graph)
+    assert kinds(optimized) == ["FusedConv"]
+    assert optimized.nodes[0].attrs["activation"] == ACTIVATIONS[nodes]
+    assert_equal_results(graph, optimized, x=2 * rand(2, 4, 8, 8))
+
+
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        "r = Relu(c) y = Add(r, c)",
+        "g = Sigmoid(c) p = Mul(c, g) y = Add(p, g)",
+        "g = HardSigmoid(c) y = Mul(c, g)",
+        "m = ReduceMax <keepdims: int = 0> (c) y = Clip(c, , m)",
+    ],
+)
+def test_activation_stays_where_the_pattern_does_not_hold(nodes):
+    graph = graph_of(CONV_ACT % nodes, w=rand(6, 4, 3, 3))
+    optimized = optimize(graph)
+    assert "Conv" in kinds(optimized)
+    assert_equal_results(graph, optimized, x=rand(2, 4, 8, 8))
+
+
+@pytest.mark.parametrize("order", ["c, x", "x, c"])
+@pytest.mark.parametrize("depthwise", [False, True])
+def test_fuse_residual_with_activation(order, depthwise):
+    group, shape = (4, (4, 1, 3, 3)) if depthwise else (1, (4, 4, 3, 3))
+    text = """
+    g (float[N,4,8,8] x, float[A,B,3,3] w) => (float[N,4,8,8] y)
+    { c = Conv <pads: ints = [1, 1, 1, 1], group: int = %d> (x, w) a = Add(%s) y = Relu(a) }
+    """
+    graph = graph_of(text % (group, order), w=rand(*shape))
+    optimized = optimize(graph)
+    assert kinds(optimized) == ["FusedConv"]
+    assert_equal_results(graph, optimized, x=rand(2, 4, 8, 8))
+
+
+def test_residual_of_two_convolutions_and_a_value_read_again():
+    text = """
+    g (float[N,4,8,8] x, float[4,4,1,1] w) => (float[N,4,8,8] y)
+    { a = Conv(x, w) b = Conv(a, w) s = Add(a, b) r = Relu(s) t = Conv(r, w) u = Add(t, r) y = Add(u, a) }
+    """
+    graph = graph_of(text, w=rand(4, 4, 1, 1))
+    optimized = optimize(graph)
+    assert kinds(optimized) == ["Conv", "FusedConv", "FusedConv", "Add"]
+    assert_equal_results(graph, optimized, x=rand(2, 4, 8, 8))
+
+
+@pytest.mark.parametrize("other", ["float[4,1,1] z", "float[1,4,8,8] z", "float[N,4,8,1] z"])
+def test_a_broadcast_addend_is_no_residual(other):
+    text = "g (float[N,4,8,8] x, %s, float[4,4,1,1] w) => (float[N,4,8,8] y) { c = Conv(x, w) y = Add(c, z) }"
+    graph = graph_of(text % other, w=rand(4, 4, 1, 1))
+    assert kinds(optimize(graph)) == ["Conv", "Add"]
+
+
+def test_fold_constants():
+    text = """
+    g (float[N,2] x) => (float[N,2] y)
+    { a = Constant <value_floats: floats = [1.0, 2.0]> () b = Add(a, a) c = Neg(b) y = Mul(x, c) }
+    """
+    graph = graph_of(text)
+    optimized = optimize(graph)
+    assert kinds(optimized) == ["Mul"]
+    assert_equal_results(graph, optimized, x=rand(3, 2))
+
+
+def test_remove_identity_and_dropout_but_not_outputs():
+    text = """
+    g (float[N,2] x) => (float[N,2] y, float[N,2] z)
+    { a = Identity(x) b = Dropout(a) c = Relu(b) y = Identity(c) z = Identity(c) }
+    """
+    graph = graph_of(text)
+    optimized = optimize(graph)
+    assert kinds(optimized) == ["Relu", "Identity", "Identity"]
+    assert_equal_results(graph, optimized, x=rand(3, 2))
+
+
+def test_remove_dead_code():
+    text = "g (float[N,2] x) => (float[N,2] y) { a = Exp(x) b = Neg(a) y = Relu(x) }"
+    assert kinds(optimize(graph_of(text))) == ["Relu"]
+
+
+def test_overridable_initializers_are_no_constants():
+    text = '<ir_version: 8, opset_import: ["" : 18]>\ng (float[N,6,8,8] x, float[6,6,3,3] w) => (float[N,6,6,6] y) { c = Conv(x, w) y = Relu(c) }'
+    graph = load_graph(parser.parse_model(text).SerializeToString())
+    graph.initializers["w"] = rand(6, 6, 3, 3)
+    graph.inputs, graph.overridable = ["x"], ["w"]
+    assert "w" in optimize(graph).initializers
+
+
+@pytest.mark.parametrize("name", PASSES)
+def test_each_pass_can_be_left_out(name):
+    text = """
+    g (float[N,4,8,8] x, float[6,4,3,3] w, float[6] s, float[6] b, float[6] m, float[6] v) => (float[N,6,6,6] y)
+    { k = Constant <value_float: float = 1.0> () d = Dropout(x) c = Conv(d, w)
+      n = BatchNormalization(c, s, b, m, v) e = Add(n, n) f = Add(e, k) y = Relu(f) z = Neg(y) }
+    """
+    graph = graph_of(text, w=rand(6, 4, 3, 3), **norm_constants(6))
+    assert_equal_results(graph, optimize(graph, disable=[name]), x=rand(2, 4, 8, 8))
+
+
+def test_an_unknown_pass_is_refused():
+    with pytest.raises(ValueError, match="no such pass: nothing"):
+        optimize(tw.graph.Graph(), disable=["nothing"])

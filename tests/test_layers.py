@@ -22,7 +22,7 @@ LAYERS: dict[str, set[str]] = {
     "passes": BASE | {"ops"},
     "plan": BASE | {"ops", "plan.lowering", "kernels"},
     "runtime": BASE | {"ops", "onnx", "passes", "plan"},
-    "ort": BASE | {"runtime"},
+    "ort": BASE | {"onnx", "plan", "runtime"},
     "backend": BASE | {"onnx", "runtime"},
     "demo": set(),
     "cli": BASE | {"ops", "onnx", "passes", "plan", "runtime", "demo", "kernels"},

@@ -1,7 +1,7 @@
 """The ONNX backend protocol (`onnx.backend.base`): this module itself is the backend.
 
-    import tilewise.backend as backend
-    outputs = backend.prepare(model).run([x])
+import tilewise.backend as backend
+outputs = backend.prepare(model).run([x])
 """
 
 from __future__ import annotations

@@ -51,7 +51,9 @@ class HostBackend(TilewiseBackend):
 def load_cases(backend: ModuleType | type[Backend] = tilewise.backend) -> list[Case]:
     """Every case of the suite, sorted. Cases for other devices, which are the same again, are left out."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # the suite makes its data with overflows and zero divisions
+        warnings.simplefilter(
+            "ignore", RuntimeWarning
+        )  # the suite makes its data with overflows and zero divisions
         classes = BackendTest(backend, __name__).test_cases
     cases = []
     for class_name, cls in classes.items():

@@ -15,7 +15,9 @@ from tests.backend.suite import Case, known_failures, load_cases, write_list
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--add", action="store_true", help="also list cases that fail and are not listed yet")
     args = parser.parse_args()
     cases, known = load_cases(), known_failures()

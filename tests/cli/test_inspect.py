@@ -90,6 +90,15 @@ def test_free_dims_are_one(tilewise: Tool, pair: str) -> None:
     assert [v["shape"] for v in report["outputs"]] == [[1, 4], [1, 4]]
 
 
+def test_free_dims_stay_free_where_one_does_not_fit(tilewise: Tool, cnn: str) -> None:
+    report = json.loads(tilewise.fine("inspect", cnn, "--json"))
+    assert report["inputs"][0]["shape"] == ["N", 3, "H", "W"]
+    assert report["outputs"][0]["shape"] == ["N", 10]
+    assert report["nodes"][0]["flops"] is None
+    assert report["totals"]["arena_bytes"] is None
+    assert "arena of a run: not known without --shape" in tilewise.fine("inspect", cnn)
+
+
 def test_a_dim_given_once_holds_for_all_inputs(tilewise: Tool, pair: str) -> None:
     report = json.loads(tilewise.fine("inspect", pair, "--json", "--shape", "b=6,4"))
     assert [v["shape"] for v in report["inputs"]] == [[6, 4], [6, 4]]
@@ -113,6 +122,7 @@ def test_an_unsupported_model_can_be_looked_at(tilewise: Tool, unsupported: str)
 
 def test_wrong_shapes_are_refused(tilewise: Tool, cnn: str) -> None:
     assert "does not fit" in tilewise.error("inspect", cnn, "--shape", "image=1,4,8,8")
+    assert "'pool1'" in tilewise.error("inspect", cnn, "--shape", "image=1,3,1,1")
 
 
 # Costs of single nodes.

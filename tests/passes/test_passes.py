@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from onnx import parser
+from onnx.numpy_helper import from_array
 
 import tilewise as tw
 from tilewise.onnx.load import load_graph
@@ -99,7 +100,9 @@ ACTIVATIONS = {
     "g = HardSigmoid <alpha: float = 0.16666667, beta: float = 0.5> (c) y = Mul(g, c)": "HardSwish",
 }
 CONV_ACT = "g (float[N,4,8,8] x, float[6,4,3,3] w) => (float[N,6,6,6] y) { c = Conv(x, w) %s }"
-DEPTHWISE_ACT = "g (float[N,4,8,8] x, float[4,1,3,3] w) => (float[N,4,6,6] y) { c = Conv <group: int = 4> (x, w) %s }"
+DEPTHWISE_ACT = (
+    "g (float[N,4,8,8] x, float[4,1,3,3] w) => (float[N,4,6,6] y) { c = Conv <group: int = 4> (x, w) %s }"
+)
 
 
 @pytest.mark.parametrize("nodes", ACTIVATIONS)
@@ -188,12 +191,18 @@ def test_remove_dead_code():
     assert kinds(optimize(graph_of(text))) == ["Relu"]
 
 
-def test_overridable_initializers_are_no_constants():
-    text = '<ir_version: 8, opset_import: ["" : 18]>\ng (float[N,6,8,8] x, float[6,6,3,3] w) => (float[N,6,6,6] y) { c = Conv(x, w) y = Relu(c) }'
-    graph = load_graph(parser.parse_model(text).SerializeToString())
-    graph.initializers["w"] = rand(6, 6, 3, 3)
-    graph.inputs, graph.overridable = ["x"], ["w"]
-    assert "w" in optimize(graph).initializers
+def test_initializers_that_may_be_fed_are_folded_and_can_still_be_fed():
+    proto = parser.parse_model(HEAD + CONV_NORM)
+    for name, array in {"w": rand(6, 4, 3, 3), **norm_constants(6)}.items():
+        proto.graph.initializer.append(from_array(array, name))
+    model = tw.load(proto)
+    assert kinds(model.graph) == ["Conv"]
+    x, w = rand(1, 4, 8, 8), rand(6, 4, 3, 3)
+    plain = Model(load_graph(proto.SerializeToString()))
+    default, fed = model.run({"x": x})["y"], model.run({"x": x, "w": w})["y"]
+    np.testing.assert_allclose(default, plain.run({"x": x})["y"], rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(fed, plain.run({"x": x, "w": w})["y"], rtol=1e-4, atol=1e-4)
+    assert np.abs(fed - default).max() > 0.1
 
 
 @pytest.mark.parametrize("name", PASSES)

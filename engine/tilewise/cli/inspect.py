@@ -13,7 +13,7 @@ from tilewise.cli.arguments import add_model, add_shape
 from tilewise.cli.console import console, show_bytes, show_count, show_shape, table
 from tilewise.cli.costs import flops, known_dims, parameters
 from tilewise.cli.shapes import complete_shapes, input_facts, parse_shapes
-from tilewise.errors import InputError
+from tilewise.errors import InputError, ShapeError
 from tilewise.graph import UNKNOWN, Fact, Graph
 from tilewise.graph.facts import Shape
 from tilewise.onnx.check import check_graph
@@ -44,7 +44,7 @@ def execute(args: argparse.Namespace) -> int:
 def inspect(graph: Graph, options: list[str]) -> Report:
     """All that is shown of a model, as plain values.
 
-    Free dims of inputs are 1 or as `--shape` options tell. Of a model that cannot be run, shapes are those
+    Free dims of inputs are as `--shape` options tell, else 1, or free where that does not fit. Of a model that cannot be run, shapes are those
     declared, and "unsupported" lists why.
     """
     unsupported = check_graph(graph)
@@ -52,8 +52,7 @@ def inspect(graph: Graph, options: list[str]) -> Report:
     given = parse_shapes(options, declared)
     feeds, facts, arena = declared, graph.facts, None
     if not unsupported:
-        feeds = _concrete(declared, given)
-        facts = infer(graph, feeds)
+        feeds, facts = _inferred(graph, declared, given)
         if all(fact.known_shape for fact in feeds.values()):
             arena = Model(optimize(graph)).plan({n: known_dims(f) for n, f in feeds.items()}).peak_bytes
     nodes = _nodes(graph, {**facts, **{n: Fact.of(a) for n, a in graph.initializers.items()}})
@@ -85,6 +84,19 @@ def _concrete(declared: dict[str, Fact], given: dict[str, tuple[int, ...]]) -> d
         n: Fact(f.dtype, shapes[n], kind=f.kind, elem=f.elem) if f.kind == "tensor" else f
         for n, f in declared.items()
     }
+
+
+def _inferred(
+    graph: Graph, declared: dict[str, Fact], given: dict[str, tuple[int, ...]]
+) -> tuple[dict[str, Fact], dict[str, Fact]]:
+    """Facts of the inputs and of all values."""
+    feeds = _concrete(declared, given)
+    try:
+        return feeds, infer(graph, feeds)
+    except ShapeError:
+        if given:
+            raise
+        return declared, infer(graph, declared)
 
 
 def _header(graph: Graph) -> Report:
@@ -174,7 +186,9 @@ def _print_totals(out: Console, report: Report) -> None:
     totals = report["totals"]
     unknown = totals["nodes_of_unknown_flops"]
     more = f" (and {unknown} node(s) of unknown shape)" if unknown else ""
-    arena = "not known" if totals["arena_bytes"] is None else show_bytes(totals["arena_bytes"])
+    arena = (
+        "not known without --shape" if totals["arena_bytes"] is None else show_bytes(totals["arena_bytes"])
+    )
     out.print(
         f"{totals['nodes']} nodes, {show_count(totals['parameters'])} parameters, "
         f"{show_count(totals['flops'])} FLOPs a run{more}\n"

@@ -130,7 +130,7 @@ class RMSNormalization(LayerNormalization):
 
 
 def row_parameter(b: Lowering, i: int, shape: tuple[int, ...]) -> Arg | None:
-    """Input `i` as one number for each element of a row of `shape`; 0 for one left out, None if it is not so."""
+    """Input `i` as one number for each element of a row of `shape`; 0 if left out, None if it is not so."""
     fact = b.ins[i] if i < len(b.ins) else None
     if fact is None:
         return 0

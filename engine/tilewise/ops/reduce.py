@@ -36,8 +36,8 @@ def reduced_shape(shape: Shape, axes: Sequence[int], keepdims: bool) -> Shape:
 class Reduce(Op):
     """Base of the Reduce operators: y = finish(fold(take(x))) over `axes`, in x's dtype.
 
-    ONNX opsets 1 to 28. Axes come as an attribute, from opset `axes_input_since` on as input 1; none means all of them, or with
-    noop_with_empty_axes no fold at all.
+    ONNX opsets 1 to 28. Axes come as an attribute, from opset `axes_input_since` on as input 1; none means all
+    of them, or with noop_with_empty_axes no fold at all.
     """
 
     attributes = frozenset({"axes", "keepdims", "noop_with_empty_axes"})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import ClassVar
 
 import numpy as np
@@ -49,8 +50,7 @@ class CumSum(Op):
             return False
         shape = b.ins[0].shape
         at = self.axis(axis[0], len(shape))
-        outer, rows = int(np.prod(shape[:at])), shape[at]
-        inner = int(np.prod(shape[at + 1 :]))
+        outer, rows, inner = math.prod(shape[:at]), shape[at], math.prod(shape[at + 1 :])
         width = even_width(inner, MAX_WIDTH)
         items = outer * chunks(inner, width)
         grain = max(1, TASK_FLOATS // (rows * width))

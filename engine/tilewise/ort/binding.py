@@ -63,7 +63,9 @@ class IOBinding:
         if buffer_ptr is None:
             self._outputs[name] = None
         elif element_type is None or shape is None:
-            raise OrtValueError("`element_type` and `shape` are to be provided if pre-allocated memory is provided")
+            raise OrtValueError(
+                "`element_type` and `shape` are to be provided if pre-allocated memory is provided"
+            )
         else:
             self._outputs[name] = OrtValue(_at(buffer_ptr, shape, element_type))
 

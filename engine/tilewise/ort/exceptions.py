@@ -100,4 +100,6 @@ def status_of(error: TilewiseError) -> type[OrtError]:
 
 def while_running(error: TilewiseError) -> OrtError:
     """What `run` raises for an error of a node."""
-    return status_of(error).of(f"Non-zero status code returned while running the model. Status Message: {error}")
+    return status_of(error).of(
+        f"Non-zero status code returned while running the model. Status Message: {error}"
+    )

@@ -28,7 +28,9 @@ def check_feeds(
         raise OrtValueError(f"Required inputs ({missing}) are missing from input feed ({list(feeds)}).")
     for name in feeds:
         if not isinstance(name, str):
-            raise OrtTypeError(f"run(): incompatible function arguments; expected names of type str, got {name!r}")
+            raise OrtTypeError(
+                f"run(): incompatible function arguments; expected names of type str, got {name!r}"
+            )
         if name not in facts:
             raise InvalidArgument.of(f"Invalid input name: {name}")
     others = [name for name in feeds if name not in required]
@@ -54,9 +56,7 @@ def _array(name: str, value: object, fact: Fact) -> np.ndarray:
     if value is None:
         raise Fail.of(f"Missing Input: {name}")
     if isinstance(value, dict) or (isinstance(value, list) and value and isinstance(value[0], dict)):
-        raise InvalidArgument.of(
-            f"Unexpected input data type. Actual: (map) , expected: ({type_name(fact)})"
-        )
+        raise InvalidArgument.of(f"Unexpected input data type. Actual: (map) , expected: ({type_name(fact)})")
     if isinstance(value, list):
         return _from_list(name, value, fact)
     if isinstance(value, Iterable):
@@ -84,7 +84,9 @@ def _native(array: np.ndarray) -> np.ndarray:
     try:
         dtypes.to_onnx(array.dtype)
     except KeyError:
-        raise OrtRuntimeError(f"Numpy_type {array.dtype} can't be converted to a type that ONNX has.") from None
+        raise OrtRuntimeError(
+            f"Numpy_type {array.dtype} can't be converted to a type that ONNX has."
+        ) from None
     native = np.asarray(array)  # also what a matrix or a masked array holds
     return native if native.dtype.isnative else native.astype(native.dtype.newbyteorder("="))
 

@@ -68,8 +68,7 @@ def _diagnose(source: Source, error: TilewiseError) -> OrtError:
         return InvalidArgument.of(f"{where}No graph was found in the protobuf. {error}")
     if isinstance(error, UnsupportedError):
         return _unsupported(where, model, error)
-    breach = "" if isinstance(error, ShapeError) else _breach(model)
-    if breach:
+    if breach := "" if isinstance(error, ShapeError) else _broken_node(model):
         return InvalidGraph.of(f"{where}This is an invalid model. Error: {breach}\n{error}")
     kind = "This is an invalid model. " if isinstance(error, ModelError) else ""
     return status_of(error).of(f"{where}{kind}Error: {error}")
@@ -78,8 +77,7 @@ def _diagnose(source: Source, error: TilewiseError) -> OrtError:
 def _unsupported(where: str, model: onnx.ModelProto, error: UnsupportedError) -> OrtError:
     if any(finding.op_type == "model" for finding in error.findings):
         return Fail.of(f"{where}{error}")
-    breach = _breach(model)
-    if breach:
+    if breach := _broken_node(model) or _broken_types(model):
         return InvalidGraph.of(f"{where}This is an invalid model. Error: {breach}\n{error}")
     unknown = [n for n in model.graph.node if n.domain and not onnx.defs.has(n.op_type, n.domain)]
     if unknown:
@@ -89,20 +87,30 @@ def _unsupported(where: str, model: onnx.ModelProto, error: UnsupportedError) ->
     return status_of(error).of(f"{where}Could not find an implementation for {ops}. {error}")
 
 
-def _breach(model: onnx.ModelProto) -> str:
-    """The first thing that ONNX's own checker finds wrong with a node or with types, "" for none."""
+def _broken_node(model: onnx.ModelProto) -> str:
+    """The first thing that ONNX's own checker finds wrong with a node, "" for none."""
     context = onnx.checker.C.CheckerContext()
     context.ir_version = model.ir_version
     context.opset_imports = {entry.domain: entry.version for entry in model.opset_import}
     functions = {(function.domain, function.name) for function in model.functions}
     try:
-        for node in model.graph.node:
+        for node in model.graph.node if model.opset_import else ():
             # Nodes with graphs are left out: alone, what they capture cannot be found.
-            if (node.domain, node.op_type) not in functions and not any(a.HasField("g") for a in node.attribute):
+            if (node.domain, node.op_type) not in functions and not any(
+                a.HasField("g") for a in node.attribute
+            ):
                 onnx.checker.check_node(node, context)
-        onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True)
-    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+    except onnx.checker.ValidationError as error:
         return str(error).partition("\n\n==> Context")[0]
+    return ""
+
+
+def _broken_types(model: onnx.ModelProto) -> str:
+    """The first type that an operator's schema does not allow, "" for none."""
+    try:
+        onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True)
+    except onnx.shape_inference.InferenceError as error:
+        return str(error)
     except ValueError:  # too large to be looked at
         return ""
     return ""

@@ -8,8 +8,8 @@ import threading
 import time
 from typing import Any
 
-from tilewise.plan.plan import StepInfo
 from tilewise.ort.providers import CPU
+from tilewise.plan.plan import StepInfo
 
 MAX_EVENTS = 1_000_000
 
@@ -36,7 +36,9 @@ class Profile:
 
     def write(self) -> str:
         """The path of the file with all events so far."""
-        path = f"{self.prefix}_{time.strftime('%Y-%m-%d_%H-%M-%S')}_{time.monotonic_ns() % 1_000_000:06d}.json"
+        path = (
+            f"{self.prefix}_{time.strftime('%Y-%m-%d_%H-%M-%S')}_{time.monotonic_ns() % 1_000_000:06d}.json"
+        )
         with open(path, "w", encoding="utf-8") as file:
             json.dump(self.events, file)
         return path

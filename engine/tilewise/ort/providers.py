@@ -98,7 +98,9 @@ def _pairs(
     if len(providers) != len(options):
         raise OrtValueError("'providers' and 'provider_options' should be the same length if both are given.")
     if not all(isinstance(provider, str) for provider in providers):
-        raise OrtValueError("Only string values for 'providers' are supported if 'provider_options' is given.")
+        raise OrtValueError(
+            "Only string values for 'providers' are supported if 'provider_options' is given."
+        )
     if not all(isinstance(option, dict) for option in options):
         raise OrtValueError("'provider_options' values must be dicts.")
     return [_pair((name, option)) for name, option in zip(providers, options, strict=True)]

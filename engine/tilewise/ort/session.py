@@ -165,7 +165,9 @@ class InferenceSession:
         input_feed.keys()  # an AttributeError for what is not a mapping
         names = self._names(output_names)
         if not isinstance(run_options, RunOptions | None):
-            raise OrtTypeError(f"run(): incompatible function arguments; expected RunOptions, got {run_options!r}")
+            raise OrtTypeError(
+                f"run(): incompatible function arguments; expected RunOptions, got {run_options!r}"
+            )
         feeds = check_feeds(input_feed, self._graph.inputs, self._fed_facts())
         if run_options is not None and run_options.terminate:
             raise Fail.of("Exiting due to terminate flag being set to true.")
@@ -275,9 +277,7 @@ class InferenceSession:
     def _describe_outputs(self, graph: Graph) -> dict[str, Fact]:
         """What is declared of each output, completed by what is inferred."""
         inferred = infer(graph, {name: graph.facts.get(name, UNKNOWN) for name in graph.inputs})
-        return {
-            name: _merge(self._graph.facts.get(name, UNKNOWN), inferred[name]) for name in graph.outputs
-        }
+        return {name: _merge(self._graph.facts.get(name, UNKNOWN), inferred[name]) for name in graph.outputs}
 
 
 def _merge(declared: Fact, inferred: Fact) -> Fact:

@@ -54,4 +54,6 @@ def _integer(value: object, what: str) -> int:
     try:
         return operator.index(value)  # type: ignore[arg-type]
     except TypeError:
-        raise OrtTypeError(f"{what}(): incompatible function arguments; expected an int, got {value!r}") from None
+        raise OrtTypeError(
+            f"{what}(): incompatible function arguments; expected an int, got {value!r}"
+        ) from None

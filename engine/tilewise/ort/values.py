@@ -31,7 +31,9 @@ class OrtValue:
 
     def __init__(self, value: np.ndarray | list | None) -> None:
         if not isinstance(value, np.ndarray | list | None):
-            raise OrtValueError(f"OrtValue: expected an array, a list of arrays or None, got {type(value).__name__}")
+            raise OrtValueError(
+                f"OrtValue: expected an array, a list of arrays or None, got {type(value).__name__}"
+            )
         self._value = value
 
     @classmethod
@@ -41,7 +43,9 @@ class OrtValue:
         """A tensor over the memory of a C-contiguous array; a copy of any other array."""
         check_device(device_type)
         if not isinstance(numpy_obj, np.ndarray) or numpy_obj.dtype.kind in "OUS":
-            raise OrtRuntimeError("Creation of OrtValues is currently only supported from non-string numpy arrays")
+            raise OrtRuntimeError(
+                "Creation of OrtValues is currently only supported from non-string numpy arrays"
+            )
         return cls(np.ascontiguousarray(numpy_obj).reshape(numpy_obj.shape))
 
     @classmethod
@@ -49,7 +53,9 @@ class OrtValue:
         """A tensor over the memory of `data`, its elements seen as another type of the same size."""
         dtype = element_dtype(onnx_element_type)
         if dtype.itemsize != data.dtype.itemsize:
-            raise OrtRuntimeError(f"expected elements of {dtype.itemsize} bytes for {dtype}, got {data.dtype}")
+            raise OrtRuntimeError(
+                f"expected elements of {dtype.itemsize} bytes for {dtype}, got {data.dtype}"
+            )
         return cls(np.ascontiguousarray(data).reshape(data.shape).view(dtype))
 
     @classmethod

@@ -24,7 +24,10 @@ PASSES: dict[str, Callable[[Graph], None]] = {
 
 
 def optimize(graph: Graph, disable: Collection[str] = ()) -> Graph:
-    """A graph that computes the same values within rounding; `disable` names passes to leave out."""
+    """A graph that computes the same values within rounding; `disable` names passes to leave out.
+
+    All initializers are taken for constants, those that a caller may feed instead too.
+    """
     unknown = set(disable) - set(PASSES)
     if unknown:
         raise ValueError(f"no such pass: {', '.join(sorted(unknown))}; there are {', '.join(PASSES)}")

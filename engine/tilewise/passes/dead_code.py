@@ -13,5 +13,4 @@ def remove_dead_code(graph: Graph) -> None:
             kept.append(node)
             needed.update(node.reads())
     graph.nodes = kept[::-1]
-    keep = needed | set(graph.overridable)
-    graph.initializers = {name: array for name, array in graph.initializers.items() if name in keep}
+    graph.initializers = {name: array for name, array in graph.initializers.items() if name in needed}

@@ -31,7 +31,9 @@ def _fuse(graph: Graph, add: Node, facts: dict[str, Fact]) -> None:
         return
     _, i, conv = max(found, key=lambda f: f[0])
     inputs = [*conv.inputs, *[""] * (3 - len(conv.inputs)), add.inputs[1 - i]]
-    fused = Node("FusedConv", inputs, list(add.outputs), dict(conv.attrs), conv.name, "tilewise", conv.version)
+    fused = Node(
+        "FusedConv", inputs, list(add.outputs), dict(conv.attrs), conv.name, "tilewise", conv.version
+    )
     replace(graph, [conv, add], fused)
 
 

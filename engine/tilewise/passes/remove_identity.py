@@ -30,5 +30,5 @@ def _passes_through(node: Node, graph: Graph) -> bool:
         return False
     if len(node.inputs) > 2 and node.inputs[2]:
         training = graph.initializers.get(node.inputs[2])
-        return training is not None and not training.any() and node.inputs[2] not in graph.overridable
+        return training is not None and not training.any()
     return True

@@ -34,8 +34,7 @@ class Uses:
         return len(readers) == len(nodes) and all(any(r is n for n in nodes) for r in readers)
 
     def constant(self, name: str) -> np.ndarray | None:
-        """An initializer that nobody may feed instead."""
-        return None if name in self.graph.overridable else self.graph.initializers.get(name)
+        return self.graph.initializers.get(name)
 
     def constants(self, names: Iterable[str]) -> list[np.ndarray] | None:
         """All of them, or None where one is not constant."""
@@ -63,7 +62,5 @@ def replace(graph: Graph, old: Iterable[Node], new: Node) -> None:
     gone = {id(node) for node in old}
     last = max(i for i, node in enumerate(graph.nodes) if id(node) in gone)
     graph.nodes = [
-        new if i == last else node
-        for i, node in enumerate(graph.nodes)
-        if i == last or id(node) not in gone
+        new if i == last else node for i, node in enumerate(graph.nodes) if i == last or id(node) not in gone
     ]

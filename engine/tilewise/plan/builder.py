@@ -178,7 +178,7 @@ class Builder:
             for i, step in enumerate(segment.steps, segment.first):
                 for written, read in step.inplace:
                     new, old = root(written), root(read)
-                    if new is old or not _mergeable(new, old, i):
+                    if new is old or not _mergeable(new, old, i) or _reads_twice(step, old, root):
                         continue
                     keep, gone = (new, old) if new.kind == "output" else (old, new)
                     merged[id(gone)] = keep
@@ -211,8 +211,8 @@ class Builder:
         return list(found.values())
 
     def _find_last_host_reads(self) -> None:
-        """Host values are dropped after their last reader."""
-        keep = set(self.graph.outputs)
+        """Host values are dropped after their last reader; what the caller feeds stays, kernels may read it later."""
+        keep = set(self.graph.outputs) | self._external
         seen: set[str] = set()
         for item in reversed(self.items):
             if isinstance(item, HostStep):
@@ -234,11 +234,11 @@ def _mergeable(new: Buffer, old: Buffer, index: int) -> bool:
     return old.last == index and new.first == index
 
 
+def _reads_twice(step: Step, buffer: Buffer, root: Callable[[Buffer], Buffer]) -> bool:
+    """True where a step has several arguments in a buffer, so that one may be read after another is written over."""
+    return sum(isinstance(arg, Ref) and root(arg.buffer) is buffer for arg in step.args) > 1
+
+
 def _fits(fact: Fact) -> bool:
     """A tensor that a buffer can hold: shape known, not empty, a dtype of plain bytes."""
-    return (
-        fact.known_shape
-        and fact.dtype is not None
-        and not fact.dtype.hasobject
-        and fact.size > 0
-    )
+    return fact.known_shape and fact.dtype is not None and not fact.dtype.hasobject and fact.size > 0

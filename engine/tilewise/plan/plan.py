@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -13,6 +12,7 @@ from tilewise.errors import ExecutionError
 from tilewise.graph import Fact, Graph
 from tilewise.ops.inference import evaluate
 from tilewise.plan.builder import Builder, HostStep, Segment
+from tilewise.plan.locks import ForkSafeLock
 from tilewise.plan.lowering import Buffer, Ref, Step, float_bits
 from tilewise.plan.memory import ALIGNMENT
 
@@ -75,13 +75,11 @@ class Plan:
         self.facts = builder.facts
         self.peak_bytes = builder.arena_bytes
         self._refs = builder.refs
-        self._items = [
-            item if isinstance(item, HostStep) else link(item) for item in builder.items
-        ]
+        self._items = [item if isinstance(item, HostStep) else link(item) for item in builder.items]
         self._loaded = self._host_loads()
         self._stored = self._host_stores()
         self._idle: list[Context] = []
-        self._lock = threading.Lock()
+        self._lock = ForkSafeLock()
 
     @property
     def steps(self) -> list[StepInfo]:
@@ -103,7 +101,9 @@ class Plan:
                 for step in item.steps:
                     found.update({id(a.buffer): a.buffer for a in step.args if isinstance(a, Ref)})
         rows = [
-            BufferInfo(b.name, b.offset, b.nbytes, b.first, b.last) for b in found.values() if b.kind == "arena"
+            BufferInfo(b.name, b.offset, b.nbytes, b.first, b.last)
+            for b in found.values()
+            if b.kind == "arena"
         ]
         return sorted(rows, key=lambda r: (r.offset, r.first))
 
@@ -207,9 +207,7 @@ class Run:
         times = np.zeros(len(program.steps), np.int64)
         tilewise_kernels.run(program.code, args, self.threads, times)
         for step, spent in zip(program.steps, times.tolist(), strict=True):
-            self.times.append(
-                (StepInfo(step.node.label, step.node.op_type, step.kernel, step.tasks), spent)
-            )
+            self.times.append((StepInfo(step.node.label, step.node.op_type, step.kernel, step.tasks), spent))
 
     def _external(self, name: str) -> np.ndarray:
         """The caller's array of an input, C-contiguous and aligned, or a new one for an output."""
@@ -268,9 +266,11 @@ class Run:
         return self.plan.view(self.context, self.arrays, name)
 
     def _detach(self, result):
-        """A result that does not lie in the arena, whose bytes later steps write over."""
-        if isinstance(result, np.ndarray) and np.may_share_memory(result, self.context.arena):
-            return result.copy()
+        """A result that does not lie in the arena or in an output, whose bytes later steps write over."""
+        if isinstance(result, np.ndarray):
+            outputs = (a for name, a in self.arrays.items() if name not in self.values)
+            planned = (self.context.arena, *outputs)
+            return result.copy() if any(np.may_share_memory(result, a) for a in planned) else result
         if isinstance(result, list):
             return [self._detach(r) for r in result]
         return result

@@ -54,7 +54,9 @@ def _as_array(name: str, value: object, fact: Fact) -> np.ndarray:
 def _check_shape(name: str, shape: tuple[int, ...], fact: Fact, dims: dict[str, tuple[int, str]]) -> None:
     assert fact.shape is not None
     if len(shape) != len(fact.shape):
-        raise InputError(f"input {name!r}: expected rank {len(fact.shape)} {_show(fact)}, got {len(shape)} {shape}")
+        raise InputError(
+            f"input {name!r}: expected rank {len(fact.shape)} {_show(fact)}, got {len(shape)} {shape}"
+        )
     for axis, (got, dim) in enumerate(zip(shape, fact.shape, strict=True)):
         if isinstance(dim, int) and got != dim:
             raise InputError(f"input {name!r}: expected shape {_show(fact)}, got {shape} (axis {axis})")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from tilewise.errors import InputError
 from tilewise.graph import Fact, Graph
 from tilewise.graph.facts import Shape
 from tilewise.plan.builder import Builder
+from tilewise.plan.locks import ForkSafeLock
 from tilewise.plan.plan import Plan, StepInfo
 from tilewise.runtime.feeds import check_feeds
 from tilewise.runtime.threads import check_threads
@@ -40,7 +40,7 @@ class GraphRunner:
         self._constants: dict[tuple, np.ndarray] = {}
         self._plans: OrderedDict[tuple, Plan] = OrderedDict()
         self._subgraphs: dict[int, GraphRunner] = {}
-        self._lock = threading.Lock()
+        self._lock = ForkSafeLock()
 
     def run(
         self,
@@ -94,15 +94,24 @@ class Model:
     Made by `tilewise.load`. Calls may come from any number of threads at once. Objects pickle.
     """
 
-    def __init__(self, graph: Graph, threads: int | None = None, *, native: bool = True) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        threads: int | None = None,
+        *,
+        native: bool = True,
+        source: Graph | None = None,
+    ) -> None:
+        """graph: as it is to be run. source: before optimization, needed where initializers may be fed."""
         self.threads = check_threads(threads)
         self.graph = graph
+        self._source = source if graph.overridable else None
         self._native = native
         self._runner = GraphRunner(graph, native)
         self._overriding: dict[tuple[str, ...], GraphRunner] = {}
 
     def __reduce__(self) -> tuple:
-        return (_rebuild, (self.graph, self.threads, self._native))
+        return (_rebuild, (self.graph, self.threads, self._native, self._source))
 
     @property
     def inputs(self) -> list[TensorInfo]:
@@ -166,13 +175,10 @@ class Model:
         if not replaced:
             return self._runner
         if replaced not in self._overriding:
-            graph = self.graph.copy()
-            graph.inputs += replaced
-            graph.overridable = [name for name in graph.overridable if name not in replaced]
-            for name in replaced:
-                fact = Fact.of(graph.initializers.pop(name), constant=False)
-                graph.facts[name] = graph.facts.get(name, fact)
-            self._overriding[replaced] = GraphRunner(graph, self._native)
+            from tilewise.passes import optimize
+
+            graph = with_inputs(self._source or self.graph, replaced)
+            self._overriding[replaced] = GraphRunner(optimize(graph), self._native)
         return self._overriding[replaced]
 
     def _output_names(self, outputs: Sequence[str] | None) -> list[str]:
@@ -186,6 +192,17 @@ class Model:
     def _info(self, name: str) -> TensorInfo:
         fact = self.graph.facts.get(name, Fact())
         return TensorInfo(name, fact.shape, fact.dtype, fact.kind)
+
+
+def with_inputs(graph: Graph, names: Sequence[str]) -> Graph:
+    """A copy in which these initializers are inputs without a default."""
+    graph = graph.copy()
+    graph.overridable = [name for name in graph.overridable if name not in names]
+    for name in names:
+        fact = Fact.of(graph.initializers.pop(name), constant=False)
+        graph.facts.setdefault(name, fact)
+        graph.inputs.append(name)
+    return graph
 
 
 def load(source, threads: int | None = None) -> Model:
@@ -203,11 +220,12 @@ def load(source, threads: int | None = None) -> Model:
     from tilewise.onnx.check import load_checked
     from tilewise.passes import optimize
 
-    return Model(optimize(load_checked(source)), threads)
+    graph = load_checked(source)
+    return Model(optimize(graph), threads, source=graph)
 
 
-def _rebuild(graph: Graph, threads: int, native: bool) -> Model:
-    return Model(graph, threads, native=native)
+def _rebuild(graph: Graph, threads: int, native: bool, source: Graph | None) -> Model:
+    return Model(graph, threads, native=native, source=source)
 
 
 def _signature(value: object) -> tuple:

@@ -11,7 +11,7 @@
 
 #define TW_MAX_OPERANDS 3
 #define TW_MAX_RANK 8
-#define TW_SHORT_ROW 64 /* rows shorter than this are gathered into blocks first */
+#define TW_SHORT_ROW 32 /* rows shorter than this are gathered into blocks first */
 #define TW_BLOCK 512    /* elements of a block */
 
 /* Computes n elements; operand k advances by step[k], 0 or 1, an element. */

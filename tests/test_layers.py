@@ -22,7 +22,7 @@ LAYERS: dict[str, set[str]] = {
     "passes": BASE | {"ops"},
     "plan": BASE | {"ops", "plan.lowering", "kernels"},
     "runtime": BASE | {"ops", "onnx", "passes", "plan"},
-    "ort": BASE | {"onnx", "plan", "runtime"},
+    "ort": BASE | {"ops", "onnx", "passes", "plan", "runtime", "kernels"},
     "backend": BASE | {"onnx", "runtime"},
     "demo": set(),
     "cli": BASE | {"ops", "onnx", "passes", "plan", "runtime", "demo", "kernels"},
@@ -93,6 +93,16 @@ def test_the_table_has_no_cycle() -> None:
         ready = {part for part, allowed in LAYERS.items() if part not in done and allowed <= done}
         assert ready, f"a cycle among {sorted(set(LAYERS) - done)}"
         done |= ready
+
+
+def test_fronts_ask_the_kernels_for_their_level_alone() -> None:
+    for path in sources(ENGINE):
+        if owner(path) in ("cli", "ort"):
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "tilewise_kernels":
+                    assert node.attr == "ISA", (
+                        f"{path.relative_to(ROOT)}:{node.lineno}: reads {ast.unparse(node)}"
+                    )
 
 
 def test_kernels_know_nothing_of_the_engine() -> None:

@@ -58,7 +58,7 @@ class TilewiseBackend(Backend):
     def prepare(
         cls, model: onnx.ModelProto, device: str = "CPU", *, threads: int | None = None, **kwargs: Any
     ) -> TilewiseRep:
-        """A model ready to run on `threads` threads; further keywords, which the protocol allows, are not read."""
+        """A model ready to run on `threads` threads; other keywords, which the protocol allows, are not read."""
         if not cls.supports_device(device):
             raise InputError(f"device: expected 'CPU', got {device!r}")
         return TilewiseRep(load(model, threads))
@@ -75,8 +75,8 @@ class TilewiseBackend(Backend):
         """The outputs of one node.
 
         inputs: as for `TilewiseRep.run`, with None in a sequence for an input that the node leaves out.
-        outputs_info: not needed, types and shapes are inferred. opset_version: the version of the node's domain, by
-        default the newest that has the operator.
+        outputs_info: not needed, types and shapes are inferred. opset_version: the version of the node's
+        domain, by default the newest that has the operator.
         """
         feeds = {name: value for name, value in by_name(inputs, node.input).items() if name}
         version = kwargs.pop("opset_version", None) or _newest(node)
@@ -94,7 +94,7 @@ class TilewiseBackend(Backend):
 
 
 def by_name(inputs: Any, names: Sequence[str]) -> dict[str, Any]:
-    """Inputs in any form that the protocol's users pass, by name; `InputError` where their number is wrong."""
+    """Inputs by name, from any form that users of the protocol pass; `InputError` for a wrong number."""
     if isinstance(inputs, Mapping):
         return dict(inputs)
     if isinstance(inputs, np.ndarray) and len(names) == 1:

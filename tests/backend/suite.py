@@ -21,7 +21,10 @@ LIST = Path(__file__).with_name("known_failures.txt")
 
 @dataclass(frozen=True)
 class Case:
-    """One case on the CPU. category: Node, Real (the light models), Simple, PyTorchConverted or PyTorchOperator."""
+    """One case on the CPU.
+
+    category: Node, Real (the light models), Simple, PyTorchConverted or PyTorchOperator.
+    """
 
     category: str
     name: str

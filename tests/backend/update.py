@@ -1,7 +1,7 @@
 """Rewrite known_failures.txt from a run: `python -m tests.backend.update`.
 
-Cases that pass now are removed. Cases that fail and are not listed are shown and make the command fail; --add lists
-them, which a change of the suite itself (a newer onnx) may call for.
+Cases that pass now are removed. Cases that fail and are not listed are shown and make the command fail; --add
+lists them, which a change of the suite itself (a newer onnx) may call for.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ from tilewise import TilewiseError
 from tilewise.graph import Fact
 
 F32, BOOL = np.dtype("float32"), np.dtype(bool)
+NUMBERS = [*FLOATS, "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64"]
 
 WHERE = [
     ((), (), ()),
@@ -35,9 +36,7 @@ def test_where_broadcasting(c, x, y, value):
     check("Where", [condition, normal(*x, seed=1), normal(*y, seed=2)], oracle=np.where, kernel=True)
 
 
-@pytest.mark.parametrize(
-    "of", [*FLOATS, "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "bool"]
-)
+@pytest.mark.parametrize("of", [*NUMBERS, "bool"])
 def test_where_types(of):
     c, x, y = normal(4, 30) > 0, normal(4, 30, seed=1, of=of), normal(30, seed=2, of=of)
     check("Where", [c, x, y], oracle=lambda c, x, y: np.where(c, x, y), kernel=True)
@@ -66,7 +65,7 @@ def test_where_errors():
         infer("Where", Fact(F32, (3,)), Fact(F32, (3,)), Fact(F32, (3,)))
     with pytest.raises(TilewiseError, match=r"Where.*one type, got float32\[3\], int64\[3\]"):
         infer("Where", Fact(BOOL, (3,)), Fact(F32, (3,)), Fact(np.dtype("int64"), (3,)))
-    with pytest.raises(TilewiseError, match="Where.*do not broadcast"):
+    with pytest.raises(TilewiseError, match=r"Where.*do not broadcast"):
         infer("Where", Fact(BOOL, (2,)), Fact(F32, (3,)), Fact(F32, ()))
 
 

@@ -348,5 +348,5 @@ def test_ours_are_tilewise_errors_that_pickle() -> None:
 def test_ours_name_every_unsupported_node() -> None:
     nodes = [node("Foo", ["x"], ["a"]), node("Bar", ["a"], ["y"])]
     proto = model(nodes, [value("x", [1])], [value("y", [1])])
-    with pytest.raises(TilewiseError, match="(?s)a_foo.*a_bar"):
+    with pytest.raises(TilewiseError, match=r"(?s)a_foo.*a_bar"):
         tilewise.InferenceSession(proto.SerializeToString())

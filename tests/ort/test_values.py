@@ -115,7 +115,7 @@ def test_binding_errors(ort, session) -> None:
         session.run_with_iobinding(binding)
     binding.bind_cpu_input("x", ONE)
     binding.bind_ortvalue_output("y", ort.OrtValue.ortvalue_from_numpy(np.zeros((1, 3), np.float32)))
-    with pytest.raises(RuntimeError, match="Got invalid dimensions.* for output: y"):
+    with pytest.raises(RuntimeError, match=r"Got invalid dimensions.* for output: y"):
         session.run_with_iobinding(binding)
     binding.clear_binding_outputs()
     binding.bind_output("y")

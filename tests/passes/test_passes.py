@@ -48,14 +48,14 @@ g (float[N,4,8,8] x, float[6,4,3,3] w, float[6] s, float[6] b, float[6] m, float
 """
 
 
-def test_fold_batch_norm():
+def test_fold_affine_batch_norm():
     graph = graph_of(CONV_NORM, w=rand(6, 4, 3, 3), **norm_constants(6))
     optimized = optimize(graph)
     assert kinds(optimized) == ["Conv"]
     assert_equal_results(graph, optimized, x=rand(2, 4, 8, 8))
 
 
-def test_fold_batch_norm_into_grouped_transposed_convolution_with_bias():
+def test_fold_affine_batch_norm_into_grouped_transposed_convolution_with_bias():
     text = """
     g (float[N,4,5,5] x, float[4,3,3,3] w, float[6] c, float[6] s, float[6] b, float[6] m, float[6] v)
       => (float[N,6,11,11] y)
@@ -84,6 +84,48 @@ def test_batch_norm_stays_where_the_convolution_has_another_reader():
     optimized = optimize(graph)
     assert kinds(optimized) == ["Conv", "BatchNormalization"]
     assert_equal_results(graph, optimized, x=rand(1, 4, 8, 8))
+
+
+AFFINE = {
+    "m = Mul(c, k) y = Add(m, s)": ["Conv"],
+    "m = Mul(k, c) y = Sub(m, s)": ["Conv"],
+    "m = Div(c, k) y = Add(s, m)": ["Conv"],
+    "o = Constant <value_float: float = 2.0> () y = Mul(c, o)": ["Conv"],
+    "n = BatchNormalization(c, b, b, b, v) m = Mul(n, k) y = Add(m, s)": ["Conv"],
+    "r = Relu(c) n = BatchNormalization(r, b, b, b, v) m = Mul(n, k) y = Add(m, s)": [
+        "FusedConv",
+        "BatchNormalization",
+    ],
+    "y = Sub(s, c)": ["Conv", "Sub"],
+    "y = Div(s, c)": ["Conv", "Div"],
+    "y = Mul(c, row)": ["Conv", "Mul"],
+    "m = Mul(c, k) y = Add(m, c)": ["Conv", "Mul", "Add"],
+}
+
+
+@pytest.mark.parametrize("nodes", AFFINE)
+def test_fold_affine_arithmetic(nodes):
+    text = """
+    g (float[N,4,8,8] x, float[6,4,3,3] w, float[6,1,1] k, float[1,6,1,1] s, float[6] row, float[6] b, float[6] v)
+      => (float[N,6,6,6] y) { c = Conv(x, w) %s }
+    """
+    constants = {
+        "k": rand(6, 1, 1),
+        "s": rand(1, 6, 1, 1),
+        "row": rand(6),
+        "b": rand(6),
+        "v": np.abs(rand(6)) + 1,
+    }
+    graph = graph_of(text % nodes, w=rand(6, 4, 3, 3), **constants)
+    optimized = optimize(graph, disable=["fuse_residual"])
+    assert kinds(optimized) == AFFINE[nodes]
+    assert_equal_results(graph, optimized, x=rand(2, 4, 8, 8))
+
+
+def test_fold_affine_minds_the_rank():
+    text = "g (float[N,4,5,6,7] x, float[3,4,1,1,1] w, float[6,1,1] k) => (float[N,3,5,6,7] y) { c = Conv(x, w) y = Mul(c, k) }"
+    graph = graph_of(text.replace("5,6,7", "6,5,7"), w=rand(3, 4, 1, 1, 1), k=rand(6, 1, 1))
+    assert kinds(optimize(graph)) == ["Conv", "Mul"]
 
 
 ACTIVATIONS = {

@@ -44,8 +44,8 @@ def execute(args: argparse.Namespace) -> int:
 def inspect(graph: Graph, options: list[str]) -> Report:
     """All that is shown of a model, as plain values.
 
-    Free dims of inputs are as `--shape` options tell, else 1, or free where that does not fit. Of a model that cannot be run, shapes are those
-    declared, and "unsupported" lists why.
+    Free dims of inputs are as `--shape` options tell, else 1, or free where that does not fit. Of a model that
+    cannot be run, shapes are those declared, and "unsupported" lists why.
     """
     unsupported = check_graph(graph)
     declared = input_facts(graph)

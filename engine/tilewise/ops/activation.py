@@ -174,7 +174,7 @@ class Gelu(Activation):
 
     def apply(self, x):
         if self.approximate == "tanh":
-            return 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+            return 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x)))
         return 0.5 * x * (1 + erf(x / math.sqrt(2)))
 
 

@@ -84,7 +84,7 @@ class Mod(Binary):
         return False
 
 
-_POWERS = {-1.0: "reciprocal", 2.0: "square", 3.0: "cube"}
+_POWERS = {-1.0: "reciprocal", 0.5: "sqrt", 2.0: "square", 3.0: "cube"}
 
 
 class Pow(Binary):

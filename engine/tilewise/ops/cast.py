@@ -43,8 +43,10 @@ def convert(x: np.ndarray, to: np.dtype, saturate: bool = True, round_mode: str 
 
 
 def _plain(x: np.ndarray) -> np.ndarray:
-    """Types that NumPy lacks as float32, which holds them exactly; others as they are."""
-    return x.astype(np.float32) if x.dtype.kind not in "biufcO" else x
+    """Types that NumPy lacks as int8 or float32, which hold them exactly; others as they are."""
+    if x.dtype.kind in "biufcO":
+        return x
+    return x.astype(np.int8 if "int" in x.dtype.name else np.float32)
 
 
 def _to_strings(x: np.ndarray) -> np.ndarray:
@@ -62,8 +64,7 @@ def _from_strings(x: np.ndarray, to: np.dtype) -> np.ndarray:
                 return int(text)
             except ValueError:
                 return int(float(text))
-        word = text.lower()
-        return _BOOLEANS[word] if word in _BOOLEANS else float(word)
+        return _BOOLEANS[text.lower()] if text.lower() in _BOOLEANS else float(text)
 
     kind = to if to.kind in "iu" else np.dtype(np.float64)
     return np.array([number(str(t)) for t in x.ravel()], kind).reshape(x.shape)

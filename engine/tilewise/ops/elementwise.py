@@ -177,15 +177,10 @@ def emit_walk(b: Lowering, kernel: str, refs: Sequence[Ref], shapes: Sequence[Sh
 
 
 def allow_inplace(b: Lowering, operands: Sequence[int]) -> None:
-    """Let the last step write over an operand that is not broadcast.
-
-    Not where another operand lies in the same memory and is broadcast: it is read again after the write.
-    """
+    """Let the last step write over any of these inputs that is not broadcast."""
     out = b.outs[0]
-    full = [i for i in operands if b.ins[i].dtype == out.dtype and b.ins[i].shape == out.shape]
-    partial = {id(b.input(i).buffer) for i in operands if i not in full}
-    for i in full:
-        if id(b.input(i).buffer) not in partial:
+    for i in operands:
+        if b.ins[i].dtype == out.dtype and b.ins[i].shape == out.shape:
             b.inplace(0, i)
 
 

@@ -26,6 +26,11 @@ def wide(x: np.ndarray, *, integers: bool = False) -> np.ndarray:
     return x if x.dtype.itemsize >= 4 else x.astype(np.float32)
 
 
+def accumulator(dtype: np.dtype) -> np.dtype:
+    """The dtype to sum in: float64 for floats, the same for integers, which wrap around."""
+    return dtype if dtype.kind in "iub" else np.dtype(np.float64)
+
+
 def reduced_shape(shape: Shape, axes: Sequence[int], keepdims: bool) -> Shape:
     """The shape after reducing `axes`, counted from the front."""
     if keepdims:
@@ -131,7 +136,7 @@ class ReduceSum(Reduce):
     axes_input_since = 13
 
     def compute(self, x, axes, keepdims):
-        return np.sum(wide(x), axis=axes, keepdims=keepdims, dtype=wide(x).dtype)
+        return np.sum(x, axis=axes, keepdims=keepdims, dtype=accumulator(x.dtype))
 
 
 class ReduceMean(Reduce):
@@ -141,9 +146,10 @@ class ReduceMean(Reduce):
 
     def compute(self, x, axes, keepdims):
         count = math.prod(x.shape[a] for a in axes)
-        if x.dtype.kind == "f" or x.dtype.kind == "V":
-            return np.sum(wide(x), axis=axes, keepdims=keepdims) / np.float32(count)
-        total = np.sum(x, axis=axes, keepdims=keepdims, dtype=np.int64 if x.dtype.kind == "i" else np.uint64)
+        dtype = {"i": np.int64, "u": np.uint64}.get(x.dtype.kind, np.float64)
+        total = np.sum(x, axis=axes, keepdims=keepdims, dtype=dtype)
+        if dtype is np.float64:
+            return np.divide(total, count)
         return np.sign(total) * (np.abs(total) // max(count, 1))
 
 
@@ -175,7 +181,7 @@ class ReduceProd(Reduce):
     take = fold = PROD
 
     def compute(self, x, axes, keepdims):
-        return np.prod(wide(x), axis=axes, keepdims=keepdims, dtype=wide(x).dtype)
+        return np.prod(x, axis=axes, keepdims=keepdims, dtype=accumulator(x.dtype))
 
 
 class ReduceL1(Reduce):
@@ -184,7 +190,7 @@ class ReduceL1(Reduce):
     take = ABS
 
     def compute(self, x, axes, keepdims):
-        return np.sum(np.abs(wide(x)), axis=axes, keepdims=keepdims, dtype=wide(x).dtype)
+        return np.sum(np.abs(x), axis=axes, keepdims=keepdims, dtype=accumulator(x.dtype))
 
 
 class ReduceL2(Reduce):
@@ -193,7 +199,8 @@ class ReduceL2(Reduce):
     take, finish = SQUARE, ROOT
 
     def compute(self, x, axes, keepdims):
-        return np.sqrt(np.sum(np.square(wide(x, integers=True)), axis=axes, keepdims=keepdims))
+        square = np.square(wide(x, integers=True))
+        return np.sqrt(np.sum(square, axis=axes, keepdims=keepdims, dtype=np.float64))
 
 
 class ReduceSumSquare(Reduce):
@@ -202,7 +209,7 @@ class ReduceSumSquare(Reduce):
     take = SQUARE
 
     def compute(self, x, axes, keepdims):
-        return np.sum(np.square(wide(x)), axis=axes, keepdims=keepdims, dtype=wide(x).dtype)
+        return np.sum(np.square(wide(x)), axis=axes, keepdims=keepdims, dtype=accumulator(x.dtype))
 
 
 class ReduceLogSum(Reduce):
@@ -211,14 +218,14 @@ class ReduceLogSum(Reduce):
     finish = LOGARITHM
 
     def compute(self, x, axes, keepdims):
-        return np.log(np.sum(wide(x, integers=True), axis=axes, keepdims=keepdims))
+        return np.log(np.sum(x, axis=axes, keepdims=keepdims, dtype=np.float64))
 
 
 class ReduceLogSumExp(Reduce):
     """log(sum(exp(x))) without overflow; of nothing -inf (ONNX ReduceLogSumExp)."""
 
     def compute(self, x, axes, keepdims):
-        x = wide(x, integers=True)
+        x = x.astype(np.float64)
         top = np.maximum.reduce(x, axis=axes, keepdims=True, initial=-np.inf)
         top = np.where(np.isfinite(top), top, 0)
         y = np.log(np.sum(np.exp(x - top), axis=axes, keepdims=True)) + top

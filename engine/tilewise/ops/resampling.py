@@ -20,6 +20,7 @@ COORDINATES = (
 )
 NEAREST = ("round_prefer_floor", "round_prefer_ceil", "floor", "ceil", "simple")
 POLICIES = ("stretch", "not_larger", "not_smaller")
+TIE = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +60,9 @@ class Axis:
         return rule.coordinate != "tf_crop_and_resize" or (self.start == 0.0 and self.end == 1.0)
 
 
-def coordinates(rule: Rule, axis: Axis) -> Array:
-    """The place in the input, in float64, of every element of the output."""
-    j = np.arange(axis.out, dtype=np.float64)
+def coordinates(rule: Rule, axis: Axis, dtype: type = np.float64) -> Array:
+    """The place in the input of every element of the output, computed in `dtype`."""
+    j = np.arange(axis.out, dtype=dtype)
     last = axis.size - 1
     match rule.coordinate:
         case "asymmetric":
@@ -94,22 +95,21 @@ def outside(rule: Rule, axis: Axis) -> Array | None:
 def nearest(rule: Rule, axis: Axis) -> Array:
     """The input index of every element of the output, int32.
 
-    Coordinates count as float32, the precision that scales are given in: what lies on a whole number but for
-    the rounding of the scale stays there.
+    As in ONNX Runtime, places are computed in float32, the precision of scales, and those within `TIE` of half way
+    are half way: what only the rounding of a scale moves across a boundary stays.
     """
-    x = coordinates(rule, axis).astype(np.float32).astype(np.float64)
+    x = coordinates(rule, axis, np.float32).astype(np.float64)
     kind = rule.nearest
     if kind == "simple":
         kind = "floor" if axis.scale >= 1 else "ceil"
-    match kind:
-        case "round_prefer_floor":
-            index = np.ceil(x - 0.5)
-        case "round_prefer_ceil":
-            index = np.floor(x + 0.5)
-        case "floor":
-            index = np.floor(x)
-        case _:
-            index = np.ceil(x)
+    index = np.floor(x)
+    part = x - index
+    if kind == "ceil":
+        index += part > 0
+    elif kind == "round_prefer_floor":
+        index += part > 0.5 + TIE
+    elif kind == "round_prefer_ceil":
+        index += part >= 0.5 - TIE
     return np.clip(index, 0, axis.size - 1).astype(np.int32)
 
 

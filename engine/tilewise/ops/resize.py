@@ -49,6 +49,8 @@ Target = tuple[Dim, float, float]
 class Resampler(Op):
     """Base of the operators that resize x (any rank) by scales or to sizes."""
 
+    empty_constants = True
+
     @property
     def rule(self) -> Rule:
         """How axes are sampled."""
@@ -236,7 +238,7 @@ def contents(ins: Inputs) -> list[Array | None]:
 
 
 def scaled(dim: Dim, scale: np.float32) -> Target:
-    """An axis of `dim` elements times `scale`: the product in float32, the precision of scales, rounded down."""
+    """An axis of `dim` elements times `scale`, rounded down from the product in float32."""
     if not isinstance(dim, int):
         return dim if scale == 1 else None, float(scale), 1.0
     return int(np.float32(dim) * scale), float(scale), dim * float(scale)

@@ -58,7 +58,7 @@ class IOBinding:
         shape: Sequence[int] | None = None,
         buffer_ptr: int | None = None,
     ) -> None:
-        """Ask for an output, in new memory or in a C-contiguous tensor at an address that the caller keeps alive."""
+        """Ask for an output, in new memory or in a C-contiguous tensor at an address, kept alive by the caller."""
         check_device(device_type)
         if buffer_ptr is None:
             self._outputs[name] = None
@@ -109,7 +109,7 @@ class IOBinding:
 def _at(address: int, shape: Sequence[int], element_type: Any) -> np.ndarray:
     dtype = element_dtype(element_type)
     size = math.prod(shape) * dtype.itemsize
-    return np.frombuffer((ctypes.c_char * size).from_address(address), dtype).reshape(tuple(shape))
+    return np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(address)).view(dtype).reshape(shape)
 
 
 def _fill(name: str, bound: OrtValue, value: Any) -> OrtValue:

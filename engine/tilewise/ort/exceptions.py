@@ -71,7 +71,7 @@ class EPFail(OrtError):
 
 
 class OrtRuntimeError(TilewiseError, RuntimeError):
-    """Where ONNX Runtime raises a plain RuntimeError: values that cannot become a tensor, unknown option keys."""
+    """Where ONNX Runtime raises a RuntimeError: values that cannot become a tensor, unknown keys of options."""
 
 
 class OrtTypeError(TilewiseError, TypeError):
@@ -90,7 +90,7 @@ TABLE: tuple[tuple[type[TilewiseError], type[OrtError]], ...] = (
     (ExecutionError, Fail),
     (TilewiseError, RuntimeException),
 )
-"""Ours and theirs; the first row that fits counts. `tilewise.ort.loading` tells a model's errors further apart."""
+"""Ours and theirs; the first row that fits counts. `tilewise.ort.loading` tells errors of a model apart."""
 
 
 def status_of(error: TilewiseError) -> type[OrtError]:

@@ -19,8 +19,8 @@ def check_feeds(
 ) -> dict[str, object]:
     """Feeds as the graph takes them, `required` first.
 
-    facts: by the names of all that may be fed. A list becomes a tensor of the input's own type; arrays must have it.
-    Dims are held against the declared ones; free dims of the same name may differ, as in ONNX Runtime.
+    facts: by the names of all that may be fed. A list becomes a tensor of the input's own type; arrays must
+    have it. Dims are held against the declared ones; free dims of one name may differ, as in ONNX Runtime.
     """
     optional = [name for name in required if facts[name].kind == "optional"]
     missing = [name for name in required if name not in feeds and name not in optional]
@@ -61,7 +61,8 @@ def _array(name: str, value: object, fact: Fact) -> np.ndarray:
         return _from_list(name, value, fact)
     if isinstance(value, Iterable):
         raise OrtRuntimeError(
-            f"Input must be a list of dictionaries or a single numpy array for input '{name}', got {type(value)}."
+            f"Input must be a list of dictionaries or a single numpy array for input '{name}', "
+            f"got {type(value)}."
         )
     raise OrtRuntimeError(f"Unable to handle object of type {type(value)} for input '{name}'")
 
@@ -102,8 +103,8 @@ def _sequence(name: str, value: object, elem: Fact) -> list[np.ndarray]:
     for array in arrays:
         if elem.dtype is not None and array.dtype != elem.dtype:
             raise OrtRuntimeError(
-                f"TensorSeq: tensor to be added has a different data type: expected {elem.dtype}, got {array.dtype} "
-                f"in input '{name}'"
+                f"TensorSeq: tensor to be added has a different data type in input '{name}': "
+                f"expected {elem.dtype}, got {array.dtype}"
             )
     return arrays
 
@@ -111,7 +112,8 @@ def _sequence(name: str, value: object, elem: Fact) -> list[np.ndarray]:
 def _check_type(array: np.ndarray, fact: Fact) -> None:
     if fact.dtype is not None and array.dtype != fact.dtype:
         raise InvalidArgument.of(
-            f"Unexpected input data type. Actual: ({type_name(Fact.of(array))}) , expected: ({type_name(fact)})"
+            f"Unexpected input data type. Actual: ({type_name(Fact.of(array))}) , "
+            f"expected: ({type_name(fact)})"
         )
 
 

@@ -26,7 +26,7 @@ from tilewise.ort.exceptions import (
 
 Source = str | bytes
 EXTERNAL_FOLDER = "session.model_external_initializers_file_folder_path"
-"""The session option that names the folder of external data; by default the model's, or for bytes the current one."""
+"""The option that names the folder of external data; by default the model's, for bytes the current one."""
 
 
 def source_of(path_or_bytes: object) -> Source:

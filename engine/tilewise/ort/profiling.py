@@ -23,7 +23,7 @@ class Profile:
         self.events: list[dict[str, Any]] = []
 
     def add_run(self, began_ns: int, ended_ns: int, steps: list[tuple[StepInfo, int]]) -> None:
-        """One run and its kernel steps, which are placed one after another; times are of `time.monotonic_ns`."""
+        """One run, in times of `time.monotonic_ns`, and its kernel steps, which are placed one after another."""
         if len(self.events) + len(steps) >= MAX_EVENTS:
             return
         found = [self._event("Session", "model_run", began_ns, ended_ns - began_ns)]

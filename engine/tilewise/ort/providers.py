@@ -1,4 +1,4 @@
-"""Execution providers: there is one, the CPU; the others' names are known, so that clients' lists are understood."""
+"""Execution providers: there is one, the CPU; the names of the others are known, to understand clients."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ def choose(
 ) -> dict[str, dict[str, str]]:
     """The options of the providers that a session uses, by name: always the CPU alone.
 
-    Providers that are known and not available are warned of and passed over. An unknown one, or a malformed list,
-    is an error; with `fallback` it is a warning.
+    Providers that are known and not available are warned of and passed over. An unknown one, or a malformed
+    list, is an error; with `fallback` it is a warning.
     """
     try:
         _check(_pairs(providers, options))
@@ -74,7 +74,8 @@ def _check(pairs: Iterable[tuple[str, dict[Any, Any]]]) -> None:
         elif name not in get_available_providers():
             available = ", ".join(get_available_providers())
             warnings.warn(
-                f"Specified provider '{name}' is not in available provider names. Available providers: '{available}'",
+                f"Specified provider '{name}' is not in available provider names. "
+                f"Available providers: '{available}'",
                 stacklevel=5,
             )
         seen.add(name)

@@ -33,7 +33,10 @@ from tilewise.runtime.threads import check_threads
 
 @dataclass(frozen=True)
 class NodeArg:
-    """An input or output. type: as in "tensor(float)"; shape: ints, names or None for free dims, [] for no shape."""
+    """An input or output.
+
+    type: as in "tensor(float)". shape: ints, and names or None for free dims; [] where no shape is declared.
+    """
 
     name: str
     type: str
@@ -74,9 +77,9 @@ class ModelMetadata:
 class InferenceSession:
     """A loaded model with ONNX Runtime's methods, arguments and errors.
 
-    path_or_bytes: the path of an ONNX file, or its bytes. providers, provider_options: only the CPU is there; others
-    are warned of and passed over. Keywords: enable_fallback=0 makes unknown providers errors; others are ignored.
-    Runs may come from any number of threads at once. Sessions pickle.
+    path_or_bytes: the path of an ONNX file, or its bytes. providers, provider_options: only the CPU is there;
+    others are warned of and passed over. Keywords: enable_fallback=0 makes unknown providers errors; others are
+    ignored. Runs may come from any number of threads at once. Sessions pickle.
     """
 
     def __init__(
@@ -89,8 +92,8 @@ class InferenceSession:
     ) -> None:
         if not isinstance(sess_options, SessionOptions | None):
             raise OrtTypeError(
-                f"__init__(): incompatible constructor arguments; expected SessionOptions or None for sess_options, "
-                f"got {sess_options!r}"
+                f"__init__(): incompatible constructor arguments; expected SessionOptions or None for "
+                f"sess_options, got {sess_options!r}"
             )
         source = source_of(path_or_bytes)
         self._sess_options = options = sess_options.copy() if sess_options else SessionOptions()
@@ -156,9 +159,9 @@ class InferenceSession:
         input_feed: Mapping[str, Any],
         run_options: RunOptions | None = None,
     ) -> list[Any]:
-        """The values of the outputs in the order of their names, or of all outputs for none: arrays, or lists for
-        sequences, which own their memory.
+        """The values of the outputs named, or of all for no names: arrays, or lists of arrays for sequences.
 
+        They own their memory.
         input_feed: values by name: arrays of exactly the input's type, lists of numbers, lists of arrays for
         sequences, or `OrtValue`s.
         """
@@ -195,8 +198,7 @@ class InferenceSession:
         user_data: Any,
         run_options: RunOptions | None = None,
     ) -> None:
-        """`run` in a thread of its own, which then calls `callback` with the results, `user_data` and an error's text
-        or ""."""
+        """`run` in a thread of its own, which then calls `callback(results, user_data, error)`; error is a text."""
 
         def work() -> None:
             results, text = [], ""
@@ -220,7 +222,7 @@ class InferenceSession:
         return self._profile.start_ns if self._profile is not None else 0
 
     def end_profiling(self) -> str:
-        """Write the profile, a JSON list of trace events, and end it; the file's path, or "" without a profile.
+        """Write the profile, a JSON list of trace events, and end it; the file's path, "" without a profile.
 
         Kernels are shown node by node; what runs between them is in the run's time alone.
         """
@@ -264,7 +266,7 @@ class InferenceSession:
         return results
 
     def _runner(self, fed: frozenset[str]) -> GraphRunner:
-        """Runs the graph where exactly these overridable initializers, beside the inputs, come from the caller."""
+        """Runs the graph where the overridable initializers among `fed`, and no others, come from the caller."""
         overridden = fed & set(self._graph.overridable)
         runner = self._runners.get(overridden)
         if runner is None:

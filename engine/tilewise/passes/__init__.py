@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection
 
 from tilewise.graph import Graph
 from tilewise.passes.dead_code import remove_dead_code
-from tilewise.passes.fold_batch_norm import fold_batch_norm
+from tilewise.passes.fold_affine import fold_affine
 from tilewise.passes.fold_constants import fold_constants
 from tilewise.passes.fuse_activation import fuse_activation
 from tilewise.passes.fuse_residual import fuse_residual
@@ -15,7 +15,7 @@ from tilewise.passes.remove_identity import remove_identity
 PASSES: dict[str, Callable[[Graph], None]] = {
     "fold_constants": fold_constants,
     "remove_identity": remove_identity,
-    "fold_batch_norm": fold_batch_norm,
+    "fold_affine": fold_affine,
     "fuse_residual": fuse_residual,
     "fuse_activation": fuse_activation,
     "remove_dead_code": remove_dead_code,

@@ -8,12 +8,12 @@ from tilewise.passes.rewrite import Uses, is_convolution, replace
 
 
 def fuse_residual(graph: Graph) -> None:
-    """Add(Conv(x), r) becomes FusedConv(x, w, b, r) where r has the shape of the convolution's result."""
+    """Add(Conv(x), r), or Sum of two, becomes FusedConv(x, w, b, r) where r has the shape of the convolution's result."""
     if not any(is_convolution(node) for node in graph.nodes):
         return
     facts = infer(graph, {name: graph.facts.get(name, UNKNOWN) for name in graph.inputs})
     for add in list(graph.nodes):
-        if not add.domain and add.op_type == "Add" and len(add.inputs) == 2:
+        if not add.domain and add.op_type in ("Add", "Sum") and len(add.inputs) == 2:
             _fuse(graph, add, facts)
 
 

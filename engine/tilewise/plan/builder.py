@@ -125,7 +125,8 @@ class Builder:
         node = op.node
         ins = [self.facts.get(name, UNKNOWN) if name else None for name in node.inputs]
         outs = [self.facts[name] if name else None for name in node.outputs]
-        if not all(f is None or _fits(f) for f in (*ins, *outs)):
+        held = [f for f in ins if not (op.empty_constants and f is not None and f.value is not None)]
+        if not all(f is None or _fits(f) for f in (*held, *outs)):
             return None
         if op.control_flow:
             return None

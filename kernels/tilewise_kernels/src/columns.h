@@ -11,7 +11,7 @@
 
 enum {
     TW_MAX_WIDTH = 1024, /* columns of a view */
-    TW_CHUNK_ROWS = 256  /* rows summed before they are added to the total, to keep rounding errors small */
+    TW_CHUNK_ROWS = 64   /* rows summed before they are added to the total, to keep rounding errors small */
 };
 
 /* `rows` rows of `w` columns, `ld` floats apart, then one of `tail` columns. Columns that are equal modulo `period`

@@ -10,7 +10,6 @@ typedef uint16_t tw_item2 __attribute__((aligned(1), may_alias));
 typedef uint32_t tw_item4 __attribute__((aligned(1), may_alias));
 typedef uint64_t tw_item8 __attribute__((aligned(1), may_alias));
 typedef uint64_t tw_item16 __attribute__((vector_size(16), aligned(1), may_alias));
-typedef uint32_t tw_quad __attribute__((vector_size(16), aligned(1), may_alias));
 
 #define TW_MAX_DIMS 32
 
@@ -91,37 +90,48 @@ static void tw_copy_rows(char *restrict d, const char *restrict s, int64_t rows,
         for (int64_t c = 0; c < nc; c++)                                                                             \
             ((T *)((d) + r * dr))[c] = ((const T *)((s) + c * sc))[r]
 
-#define TW_QUAD_TILE(T, d, s, nr, nc, dr, sc) tw_quad_tile(d, s, nr, nc, dr, sc)
-
-/* Four by four elements in registers, what is left one by one. */
-static inline void tw_quad_tile(char *restrict d, const char *restrict s, int64_t nr, int64_t nc, int64_t dr, int64_t sc)
-{
-    const int64_t r4 = nr & ~(int64_t)3, c4 = nc & ~(int64_t)3;
-    for (int64_t c = 0; c < c4; c += 4) {
-        const char *p = s + c * sc;
-        for (int64_t r = 0; r < r4; r += 4) {
-            tw_quad a0 = *(const tw_quad *)(p + 4 * r), a1 = *(const tw_quad *)(p + sc + 4 * r);
-            tw_quad a2 = *(const tw_quad *)(p + 2 * sc + 4 * r), a3 = *(const tw_quad *)(p + 3 * sc + 4 * r);
-            tw_quad l01 = __builtin_shuffle(a0, a1, (tw_quad){0, 4, 1, 5});
-            tw_quad h01 = __builtin_shuffle(a0, a1, (tw_quad){2, 6, 3, 7});
-            tw_quad l23 = __builtin_shuffle(a2, a3, (tw_quad){0, 4, 1, 5});
-            tw_quad h23 = __builtin_shuffle(a2, a3, (tw_quad){2, 6, 3, 7});
-            char *q = d + r * dr + 4 * c;
-            *(tw_quad *)q = __builtin_shuffle(l01, l23, (tw_quad){0, 1, 4, 5});
-            *(tw_quad *)(q + dr) = __builtin_shuffle(l01, l23, (tw_quad){2, 3, 6, 7});
-            *(tw_quad *)(q + 2 * dr) = __builtin_shuffle(h01, h23, (tw_quad){0, 1, 4, 5});
-            *(tw_quad *)(q + 3 * dr) = __builtin_shuffle(h01, h23, (tw_quad){2, 3, 6, 7});
-        }
+/* Squares of L by L elements in vectors of 16 bytes: log2(L) rounds that interleave one half with the other. */
+#define TW_VECTOR_TILE(T, L)                                                                                         \
+    typedef T tw_lanes_##T __attribute__((vector_size(16), aligned(1), may_alias));                                  \
+    static inline void tw_square_##T(char *restrict d, const char *restrict s, int64_t dr, int64_t sc)               \
+    {                                                                                                                \
+        tw_lanes_##T a[L], b[L], low, high;                                                                          \
+        for (int i = 0; i < L; i++) {                                                                                \
+            low[i] = i / 2 + (i & 1) * L;                                                                            \
+            high[i] = L / 2 + i / 2 + (i & 1) * L;                                                                   \
+        }                                                                                                            \
+        _Pragma("GCC unroll 16") for (int i = 0; i < L; i++) a[i] = *(const tw_lanes_##T *)(s + i * sc);             \
+        _Pragma("GCC unroll 4") for (int n = 1; n < L; n *= 2) {                                                     \
+            _Pragma("GCC unroll 8") for (int i = 0; i < L / 2; i++) {                                                \
+                b[2 * i] = __builtin_shuffle(a[i], a[i + L / 2], low);                                               \
+                b[2 * i + 1] = __builtin_shuffle(a[i], a[i + L / 2], high);                                          \
+            }                                                                                                        \
+            _Pragma("GCC unroll 16") for (int i = 0; i < L; i++) a[i] = b[i];                                        \
+        }                                                                                                            \
+        _Pragma("GCC unroll 16") for (int i = 0; i < L; i++) *(tw_lanes_##T *)(d + i * dr) = a[i];                   \
+    }                                                                                                                \
+    static inline void tw_tile_##T(char *restrict d, const char *restrict s, int64_t nr, int64_t nc, int64_t dr,     \
+                                   int64_t sc)                                                                       \
+    {                                                                                                                \
+        const int64_t size = sizeof(T), rl = nr & -L, cl = nc & -L;                                                  \
+        for (int64_t r = 0; r < rl; r += L)                                                                          \
+            for (int64_t c = 0; c < cl; c += L)                                                                      \
+                tw_square_##T(d + r * dr + c * size, s + c * sc + r * size, dr, sc);                                 \
+        TW_PLAIN_TILE(T, d + cl * size, s + cl * sc, nr, nc - cl, dr, sc);                                           \
+        TW_PLAIN_TILE(T, d + rl * dr, s + rl * size, nr - rl, cl, dr, sc);                                           \
     }
-    TW_PLAIN_TILE(tw_item4, d + 4 * c4, s + c4 * sc, nr, nc - c4, dr, sc);
-    TW_PLAIN_TILE(tw_item4, d + r4 * dr, s + 4 * r4, nr - r4, c4, dr, sc);
-}
 
+TW_VECTOR_TILE(tw_item1, 16)
+TW_VECTOR_TILE(tw_item2, 8)
+TW_VECTOR_TILE(tw_item4, 4)
+TW_VECTOR_TILE(tw_item8, 2)
+
+#define TW_SQUARES(T, d, s, nr, nc, dr, sc) tw_tile_##T(d, s, nr, nc, dr, sc)
 #define TW_ITEM(T, TILE) TW_WEAVE(T, 2) TW_WEAVE(T, 3) TW_WEAVE(T, 4) TW_STRIDED(T) TW_TRANSPOSE(T, TILE)
-TW_ITEM(tw_item1, TW_PLAIN_TILE)
-TW_ITEM(tw_item2, TW_PLAIN_TILE)
-TW_ITEM(tw_item4, TW_QUAD_TILE)
-TW_ITEM(tw_item8, TW_PLAIN_TILE)
+TW_ITEM(tw_item1, TW_SQUARES)
+TW_ITEM(tw_item2, TW_SQUARES)
+TW_ITEM(tw_item4, TW_SQUARES)
+TW_ITEM(tw_item8, TW_SQUARES)
 TW_ITEM(tw_item16, TW_PLAIN_TILE)
 
 #define TW_ROW(f) {f##_tw_item1, f##_tw_item2, f##_tw_item4, f##_tw_item8, f##_tw_item16}

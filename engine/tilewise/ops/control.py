@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -199,7 +200,7 @@ class Scan(ControlFlow):
     def batched(self) -> bool:
         return self.version < 9
 
-    def parts(self, ins: Sequence) -> tuple[object, list, list, dict[str, object]]:
+    def parts(self, ins: Sequence) -> tuple[Any, list, list, dict[str, object]]:
         """Sequence lengths (opset 8), states, scan inputs, captured values."""
         own, outer = self.split(ins)
         lengths = own.pop(0) if self.batched else None

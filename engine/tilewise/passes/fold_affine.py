@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from tilewise.graph import UNKNOWN, Fact, Graph, Node
 from tilewise.ops.inference import infer
-from tilewise.passes.rewrite import Uses, new_initializer
-
+from tilewise.passes.rewrite import Rewriter
 
 _KINDS = ("BatchNormalization", "Mul", "Add", "Sub", "Div")
 
@@ -29,23 +28,25 @@ def fold_affine(graph: Graph) -> None:
     Conv and ConvTranspose get w * factor and b * factor + shift, a batch normalization new scale and bias.
     """
     facts = infer(graph, {name: graph.facts.get(name, UNKNOWN) for name in graph.inputs})
-    for node in list(graph.nodes):
+    rewriter = Rewriter(graph)
+    for node in rewriter.nodes():
         if node.domain or node.op_type not in _KINDS:
             continue
-        uses = Uses(graph)
-        affine = _batch_norm(uses, node) or _arithmetic(uses, node, facts)
-        producer = None if affine is None else uses.producer(affine.x)
-        if affine is None or producer is None or not uses.only_read_by(affine.x, node):
+        affine = _batch_norm(rewriter, node) or _arithmetic(rewriter, node, facts)
+        producer = None if affine is None else rewriter.producer(affine.x)
+        if affine is None or producer is None or not rewriter.only_read_by(affine.x, node):
             continue
-        if _fold_into(graph, uses, producer, affine):
-            producer.outputs = list(node.outputs)
-            graph.nodes = [other for other in graph.nodes if other is not node]
+        folded = _fold_into(rewriter, producer, affine)
+        if folded is not None:
+            folded.outputs = list(node.outputs)
+            rewriter.replace([producer, node], folded)
+    rewriter.finish()
 
 
-def _batch_norm(uses: Uses, node: Node) -> Affine | None:
+def _batch_norm(rewriter: Rewriter, node: Node) -> Affine | None:
     if node.op_type != "BatchNormalization" or any(node.outputs[1:]):
         return None
-    parameters = uses.constants(node.inputs[1:5])
+    parameters = rewriter.constants(node.inputs[1:5])
     if node.attrs.get("training_mode", 0) or parameters is None or any(p.ndim != 1 for p in parameters):
         return None
     scale, bias, mean, var = (p.astype(np.float64) for p in parameters)
@@ -53,11 +54,11 @@ def _batch_norm(uses: Uses, node: Node) -> Affine | None:
     return Affine(node.inputs[0], factor, bias - mean * factor)
 
 
-def _arithmetic(uses: Uses, node: Node, facts: dict[str, Fact]) -> Affine | None:
+def _arithmetic(rewriter: Rewriter, node: Node, facts: dict[str, Fact]) -> Affine | None:
     """One operation with a constant that has one value for each channel, or one for all."""
     if node.op_type == "BatchNormalization":
         return None
-    constants = [uses.constant(name) for name in node.inputs]
+    constants = [rewriter.constant(name) for name in node.inputs]
     i = 0 if constants[0] is not None else 1
     value = _per_channel(constants[i], facts[node.inputs[1 - i]].rank)
     if value is None or constants[1 - i] is not None or (i == 0 and node.op_type in ("Sub", "Div")):
@@ -84,22 +85,23 @@ def _per_channel(value: np.ndarray | None, rank: int | None) -> np.ndarray | Non
     return value.reshape(-1).astype(np.float64)
 
 
-def _fold_into(graph: Graph, uses: Uses, producer: Node, affine: Affine) -> bool:
+def _fold_into(rewriter: Rewriter, producer: Node, affine: Affine) -> Node | None:
+    """`producer` with new parameters, or None where it cannot take the affine in."""
     if producer.domain:
-        return False
+        return None
     if producer.op_type in ("Conv", "ConvTranspose"):
-        return _fold_into_convolution(graph, uses, producer, affine)
-    return producer.op_type == "BatchNormalization" and _fold_into_norm(graph, uses, producer, affine)
+        return _fold_into_convolution(rewriter, producer, affine)
+    return _fold_into_norm(rewriter, producer, affine) if producer.op_type == "BatchNormalization" else None
 
 
-def _fold_into_convolution(graph: Graph, uses: Uses, conv: Node, affine: Affine) -> bool:
-    weights = uses.constants(name for name in conv.inputs[1:] if name)
+def _fold_into_convolution(rewriter: Rewriter, conv: Node, affine: Affine) -> Node | None:
+    weights = rewriter.constants(name for name in conv.inputs[1:] if name)
     if weights is None:
-        return False
+        return None
     w, groups = weights[0], conv.attrs.get("group", 1)
     channels = w.shape[0] if conv.op_type == "Conv" else w.shape[1] * groups
     if affine.factor.size not in (1, channels):
-        return False
+        return None
     factor = np.broadcast_to(affine.factor, (channels,))
     start = weights[1].astype(np.float64) if len(weights) > 1 else np.zeros(channels)
     if conv.op_type == "Conv":
@@ -107,23 +109,21 @@ def _fold_into_convolution(graph: Graph, uses: Uses, conv: Node, affine: Affine)
     else:
         by_group = w.reshape(groups, -1, *w.shape[1:])
         scaled = (by_group * factor.reshape(groups, 1, -1, *[1] * (w.ndim - 2))).reshape(w.shape)
+    bias = (start * factor + affine.shift).astype(w.dtype)
     name = conv.inputs[1]
-    conv.inputs = [
-        conv.inputs[0],
-        new_initializer(graph, f"{name}.folded", scaled.astype(w.dtype)),
-        new_initializer(graph, f"{name}.bias", (start * factor + affine.shift).astype(w.dtype)),
-    ]
-    return True
+    new_w = rewriter.add_constant(f"{name}.folded", scaled.astype(w.dtype))
+    return replace(conv, inputs=[conv.inputs[0], new_w, rewriter.add_constant(f"{name}.bias", bias)])
 
 
-def _fold_into_norm(graph: Graph, uses: Uses, norm: Node, affine: Affine) -> bool:
-    own = _batch_norm(uses, norm)
+def _fold_into_norm(rewriter: Rewriter, norm: Node, affine: Affine) -> Node | None:
+    own = _batch_norm(rewriter, norm)
     if own is None or affine.factor.size not in (1, own.factor.size):
-        return False
-    scale, bias = uses.constants(norm.inputs[1:3])
-    new_bias = bias.astype(np.float64) * affine.factor + affine.shift
-    norm.inputs[1] = new_initializer(
-        graph, f"{norm.inputs[1]}.folded", (scale * affine.factor).astype(scale.dtype)
-    )
-    norm.inputs[2] = new_initializer(graph, f"{norm.inputs[2]}.folded", new_bias.astype(bias.dtype))
-    return True
+        return None
+    scale, bias = (rewriter.graph.initializers[name] for name in norm.inputs[1:3])
+    new_scale = (scale * affine.factor).astype(scale.dtype)
+    new_bias = (bias * affine.factor + affine.shift).astype(bias.dtype)
+    names = [
+        rewriter.add_constant(f"{name}.folded", array)
+        for name, array in zip(norm.inputs[1:3], (new_scale, new_bias), strict=True)
+    ]
+    return replace(norm, inputs=[norm.inputs[0], *names, *norm.inputs[3:]])

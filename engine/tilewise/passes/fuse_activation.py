@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tilewise.graph import Graph, Node
-from tilewise.passes.rewrite import Uses, is_convolution, replace
+from tilewise.passes.rewrite import Rewriter, is_convolution
 
 Activation = tuple[str, float, float]
 _INFINITY = float("inf")
@@ -11,42 +11,43 @@ _INFINITY = float("inf")
 
 def fuse_activation(graph: Graph) -> None:
     """Activation(Conv(x)) becomes FusedConv, for single nodes and for x * Sigmoid(x) and x * HardSigmoid(x)."""
-    for conv in list(graph.nodes):
+    rewriter = Rewriter(graph)
+    for conv in rewriter.nodes():
         if is_convolution(conv) and not conv.attrs.get("activation"):
-            uses = Uses(graph)
-            match = _single(uses, conv) or _gated(uses, conv)
+            match = _single(rewriter, conv) or _gated(rewriter, conv)
             if match is not None:
-                _fuse(graph, conv, *match)
+                _fuse(rewriter, conv, *match)
+    rewriter.finish()
 
 
-def _fuse(graph: Graph, conv: Node, activation: Activation, nodes: list[Node]) -> None:
+def _fuse(rewriter: Rewriter, conv: Node, activation: Activation, nodes: list[Node]) -> None:
     name, alpha, beta = activation
     attrs = dict(conv.attrs, activation=name, activation_alpha=alpha, activation_beta=beta)
     fused = Node(
         "FusedConv", conv.inputs, list(nodes[-1].outputs), attrs, conv.name, "tilewise", conv.version
     )
-    replace(graph, [conv, *nodes], fused)
+    rewriter.replace([conv, *nodes], fused)
 
 
-def _single(uses: Uses, conv: Node) -> tuple[Activation, list[Node]] | None:
+def _single(rewriter: Rewriter, conv: Node) -> tuple[Activation, list[Node]] | None:
     """One node that is all that reads the result."""
-    readers = uses.readers(conv.outputs[0])
-    if len(readers) != 1 or not uses.only_read_by(conv.outputs[0], readers[0]):
+    readers = rewriter.readers(conv.outputs[0])
+    if len(readers) != 1 or not rewriter.only_read_by(conv.outputs[0], readers[0]):
         return None
-    activation = _activation(uses, readers[0], conv.outputs[0])
+    activation = _activation(rewriter, readers[0], conv.outputs[0])
     return None if activation is None else (activation, [readers[0]])
 
 
-def _gated(uses: Uses, conv: Node) -> tuple[Activation, list[Node]] | None:
+def _gated(rewriter: Rewriter, conv: Node) -> tuple[Activation, list[Node]] | None:
     """x * gate(x), where the gate and the product are all that reads x."""
-    readers = uses.readers(conv.outputs[0])
+    readers = rewriter.readers(conv.outputs[0])
     gate = next((n for n in readers if n.op_type in ("Sigmoid", "HardSigmoid") and not n.domain), None)
     product = next((n for n in readers if n.op_type == "Mul" and not n.domain), None)
-    if gate is None or product is None or not uses.only_read_by(conv.outputs[0], gate, product):
+    if gate is None or product is None or not rewriter.only_read_by(conv.outputs[0], gate, product):
         return None
     if sorted(product.inputs) != sorted([conv.outputs[0], gate.outputs[0]]):
         return None
-    if not uses.only_read_by(gate.outputs[0], product):
+    if not rewriter.only_read_by(gate.outputs[0], product):
         return None
     if gate.op_type == "Sigmoid":
         return ("Swish", 1.0, 0.0), [gate, product]
@@ -56,7 +57,7 @@ def _gated(uses: Uses, conv: Node) -> tuple[Activation, list[Node]] | None:
     return None
 
 
-def _activation(uses: Uses, node: Node, x: str) -> Activation | None:
+def _activation(rewriter: Rewriter, node: Node, x: str) -> Activation | None:
     if node.domain or node.inputs[0] != x or x in node.inputs[1:]:
         return None
     attrs = node.attrs
@@ -68,15 +69,15 @@ def _activation(uses: Uses, node: Node, x: str) -> Activation | None:
         return "HardSigmoid", attrs.get("alpha", 0.2), attrs.get("beta", 0.5)
     if node.op_type == "Swish":
         return "Swish", attrs.get("alpha", 1.0), 0.0
-    return _clip(uses, node) if node.op_type == "Clip" else None
+    return _clip(rewriter, node) if node.op_type == "Clip" else None
 
 
-def _clip(uses: Uses, node: Node) -> Activation | None:
+def _clip(rewriter: Rewriter, node: Node) -> Activation | None:
     """Bounds from attributes (before opset 11) or from constant inputs."""
     bounds = [node.attrs.get("min", -_INFINITY), node.attrs.get("max", _INFINITY)]
     for i, name in enumerate(node.inputs[1:3]):
         if name:
-            value = uses.constant(name)
+            value = rewriter.constant(name)
             if value is None or value.size != 1:
                 return None
             bounds[i] = float(value.reshape(-1)[0])

@@ -4,28 +4,28 @@ from __future__ import annotations
 
 from tilewise.graph import UNKNOWN, Fact, Graph, Node
 from tilewise.ops.inference import infer
-from tilewise.passes.rewrite import Uses, is_convolution, replace
+from tilewise.passes.rewrite import Rewriter, is_convolution
 
 
 def fuse_residual(graph: Graph) -> None:
-    """Add(Conv(x), r), or Sum of two, becomes FusedConv(x, w, b, r) where r has the shape of the convolution's result."""
+    """Add(Conv(x), r), or Sum of two, becomes FusedConv(x, w, b, r) where r has the shape of its result."""
     if not any(is_convolution(node) for node in graph.nodes):
         return
     facts = infer(graph, {name: graph.facts.get(name, UNKNOWN) for name in graph.inputs})
-    for add in list(graph.nodes):
+    rewriter = Rewriter(graph)
+    for add in rewriter.nodes():
         if not add.domain and add.op_type in ("Add", "Sum") and len(add.inputs) == 2:
-            _fuse(graph, add, facts)
+            _fuse(rewriter, add, facts)
+    rewriter.finish()
 
 
-def _fuse(graph: Graph, add: Node, facts: dict[str, Fact]) -> None:
-    uses = Uses(graph)
-    order = {id(node): i for i, node in enumerate(graph.nodes)}
-    producers = [uses.producer(name) for name in add.inputs]
+def _fuse(rewriter: Rewriter, add: Node, facts: dict[str, Fact]) -> None:
+    producers = [rewriter.producer(name) for name in add.inputs]
     found = [
-        (order[id(conv)], i, conv)
+        (rewriter.position(conv), i, conv)
         for i, conv in enumerate(producers)
         if conv is not None and not conv.domain and conv.op_type == "Conv"
-        if uses.only_read_by(add.inputs[i], add) and add.inputs[0] != add.inputs[1]
+        if rewriter.only_read_by(add.inputs[i], add) and add.inputs[0] != add.inputs[1]
     ]
     if not found or not _same_shape(*(facts[name] for name in add.inputs)):
         return
@@ -34,7 +34,7 @@ def _fuse(graph: Graph, add: Node, facts: dict[str, Fact]) -> None:
     fused = Node(
         "FusedConv", inputs, list(add.outputs), dict(conv.attrs), conv.name, "tilewise", conv.version
     )
-    replace(graph, [conv, add], fused)
+    rewriter.replace([conv, add], fused)
 
 
 def _same_shape(a: Fact, b: Fact) -> bool:

@@ -36,7 +36,7 @@ def _load_level(level: str) -> dict[str, int]:
 
 def _load() -> tuple[str, dict[str, int]]:
     """The level in use and its kernels; "jit" or "none" without extension modules, or under `TILEWISE_PURE=1`."""
-    without = ("jit" if importlib.util.find_spec("numba") else "none"), {}
+    without: tuple[str, dict[str, int]] = ("jit" if importlib.util.find_spec("numba") else "none", {})
     if os.environ.get("TILEWISE_PURE") == "1":
         return without
     try:
@@ -65,7 +65,9 @@ NATIVE = bool(_TABLE)
 VECTOR_FLOATS = _VECTOR_FLOATS.get(ISA) or _host_vector_floats()
 """Floats in a vector register at the level in use."""
 
-_EXECUTOR = importlib.import_module("tilewise_kernels._executor" if NATIVE else "tilewise_kernels.jit.executor")
+_EXECUTOR = importlib.import_module(
+    "tilewise_kernels._executor" if NATIVE else "tilewise_kernels.jit.executor"
+)
 
 
 def run(code, args, threads: int, times=None) -> None:

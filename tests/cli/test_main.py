@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -84,8 +85,6 @@ def test_an_error_of_the_program_has_no_traceback(tmp_path: Path) -> None:
 
 
 def test_a_reader_that_leaves_is_no_traceback(cnn: str) -> None:
-    import os
-
     reading, writing = os.pipe()
     os.close(reading)
     process = subprocess.Popen(

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pytest
 
-import tilewise
 from tilewise.cli.main import main
 
 PROGRAM = "import sys; from tilewise.cli.main import main; sys.exit(main())"
@@ -55,16 +52,7 @@ class Tool:
         return outcome.err
 
 
-def program(*args: object, **options) -> subprocess.CompletedProcess[str]:
+def program(*args: object) -> subprocess.CompletedProcess[str]:
     """Run the entry point in a process of its own."""
-    roots = [os.path.dirname(os.path.dirname(path)) for path in (tilewise.__file__, _kernels())]
-    search = os.pathsep.join([*roots, os.environ.get("PYTHONPATH", "")])
-    env = {**os.environ, "PYTHONPATH": search}
-    command: Sequence[str] = [sys.executable, "-c", PROGRAM, *map(str, args)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, env=env, **options)
-
-
-def _kernels() -> str:
-    import tilewise_kernels
-
-    return tilewise_kernels.__file__
+    command = [sys.executable, "-c", PROGRAM, *map(str, args)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300)

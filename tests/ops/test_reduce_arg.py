@@ -12,6 +12,10 @@ from tilewise.errors import TilewiseError
 from tilewise.runtime.model import load
 
 NAN, INF = np.nan, np.inf
+DTYPES = [
+    *(np.int8, np.uint8, np.int16, np.uint16, np.int32, np.uint32, np.int64, np.uint64),
+    *(np.float16, ml_dtypes.bfloat16, np.float64),
+]
 
 
 def whole(*shape, dtype=np.float32, least=-3, most=4):
@@ -95,11 +99,7 @@ def test_arg_special_values(op, last, across):
 
 
 @pytest.mark.parametrize("op", ["ArgMax", "ArgMin"])
-@pytest.mark.parametrize(
-    "dtype",
-    [np.int8, np.uint8, np.int16, np.uint16, np.int32, np.uint32, np.int64, np.uint64, np.float16, np.float64]
-    + [ml_dtypes.bfloat16],
-)
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_arg_dtypes(op, dtype):
     x = whole(3, 20, dtype=dtype, least=0, most=9)
     for last in (0, 1):

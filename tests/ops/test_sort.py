@@ -12,6 +12,10 @@ from tilewise.errors import TilewiseError
 from tilewise.runtime.model import load
 
 NAN, INF = np.nan, np.inf
+DTYPES = [
+    *(np.int8, np.uint8, np.int16, np.uint16, np.int32, np.uint32, np.int64, np.uint64),
+    *(np.float16, ml_dtypes.bfloat16, np.float64),
+]
 
 
 def whole(*shape, dtype=np.float32, least=0, most=9):
@@ -20,7 +24,7 @@ def whole(*shape, dtype=np.float32, least=0, most=9):
 
 
 def best(k, axis=-1, largest=1):
-    """An oracle: Python's stable sort of every row by value, then by index; NaN is the greatest."""
+    """An oracle: Python's sort of every row, which keeps equal elements in order; NaN is the greatest."""
 
     def run(x, *_):
         rows = np.moveaxis(x, axis, -1)
@@ -29,8 +33,6 @@ def best(k, axis=-1, largest=1):
         for at in np.ndindex(rows.shape[:-1]):
             keys = [(np.isnan(float(v)), 0 if np.isnan(float(v)) else v) for v in rows[at].tolist()]
             order = sorted(range(len(keys)), key=lambda i, keys=keys: keys[i], reverse=bool(largest))
-            if largest:  # Python's reverse keeps equal elements in their order
-                assert all(keys[a] != keys[b] or a < b for a, b in zip(order, order[1:], strict=False))
             index[at], values[at] = order[:k], rows[at][order[:k]]
         return [np.moveaxis(values, -1, axis), np.moveaxis(index, -1, axis)]
 
@@ -62,11 +64,7 @@ def test_shapes(shape, axis, k, largest):
         )
 
 
-@pytest.mark.parametrize(
-    "dtype",
-    [np.int8, np.uint8, np.int16, np.uint16, np.int32, np.uint32, np.int64, np.uint64, np.float16, np.float64]
-    + [ml_dtypes.bfloat16],
-)
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("largest", [0, 1])
 def test_dtypes(dtype, largest):
     x = whole(3, 40, dtype=dtype)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 Dim = int | str | None
-Shape = tuple[Dim, ...]
+Shape = tuple[Any, ...]
+"""Dims; `Any`, because what a rule may take for an int depends on what it has checked before."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -21,9 +23,9 @@ class Fact:
     kind: "tensor", "sequence", "optional" or "map"; `elem` describes the element of the others.
     """
 
-    dtype: np.dtype | None = None
-    shape: Shape | None = None
-    value: object | None = None
+    dtype: Any = None
+    shape: Any = None
+    value: Any = None
     kind: str = "tensor"
     elem: Fact | None = None
 
@@ -33,7 +35,7 @@ class Fact:
         return Fact(array.dtype, tuple(array.shape), array if constant else None)
 
     @property
-    def rank(self) -> int | None:
+    def rank(self) -> Any:
         return None if self.shape is None else len(self.shape)
 
     @property

@@ -6,7 +6,7 @@ An operator is one class; an instance is bound to one node. Its methods see fact
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -18,7 +18,8 @@ from tilewise.graph.facts import broadcast as broadcast_dims
 if TYPE_CHECKING:
     from tilewise.plan.lowering import Lowering
 
-Inputs = Sequence[Fact | None]
+Inputs = Sequence[Any]
+"""`Fact`, or None for an input left out."""
 Array = np.ndarray
 
 
@@ -41,7 +42,7 @@ class Op:
         self.node = node
         self.version = node.version
 
-    def attr(self, name: str, default: object = None):
+    def attr(self, name: str, default: Any = None) -> Any:
         """The attribute's value, or `default` where the node does not carry it."""
         return self.node.attrs.get(name, default)
 
@@ -58,7 +59,7 @@ class Op:
         """
         return [UNKNOWN] * len(self.node.outputs)
 
-    def evaluate(self, *inputs: Array | None) -> Sequence[Array]:
+    def evaluate(self, *inputs: Any) -> Sequence[Any]:
         """The outputs, in NumPy, for every dtype that ONNX allows; inputs are never written to."""
         raise NotImplementedError(type(self).__name__)
 

@@ -53,7 +53,9 @@ class Conv(Op):
 
     def _check(self, x: Fact, w: Fact, bias: Fact | None) -> None:
         if x.rank < 3 or w.rank != x.rank:
-            raise self.fail(f"expected x (N, C, *S) and w (oC, C/group, *K) of one rank >= 3, got {x} and {w}")
+            raise self.fail(
+                f"expected x (N, C, *S) and w (oC, C/group, *K) of one rank >= 3, got {x} and {w}"
+            )
         if w.dtype is not None and x.dtype is not None and w.dtype != x.dtype:
             raise self.fail(f"expected x and w of one dtype, got {x} and {w}")
         channels, depth, out = x.shape[1], w.shape[1], w.shape[0]
@@ -153,7 +155,8 @@ class Problem:
         windows = read_windows(op, x[2:], w[2:])
 
         def three(values, fill: int) -> tuple[int, int, int]:
-            return (*[fill] * (3 - len(values)), *(int(v) for v in values))
+            d, h, w = (*[fill] * (3 - len(values)), *(int(v) for v in values))
+            return d, h, w
 
         return Problem(
             n=x[0],
@@ -218,7 +221,9 @@ class Image:
     @staticmethod
     def of(p: Problem) -> Image:
         reach = [[k * d for k in range(n)] for n, d in zip(p.kernel, p.dilation, strict=True)]
-        phases = list(cartesian(*(sorted({r % s for r in rs}) for rs, s in zip(reach, p.stride, strict=True))))
+        phases = list(
+            cartesian(*(sorted({r % s for r in rs}) for rs, s in zip(reach, p.stride, strict=True)))
+        )
         size = tuple(o + rs[-1] // s for o, rs, s in zip(p.out, reach, p.stride, strict=True))
         if p.in_place:
             size = p.size
@@ -229,7 +234,11 @@ class Image:
             d, h, w = (t // s for t, s in zip(tap, p.stride, strict=True))
             taps.append(((phase * size[0] + d) * size[1] + h) * size[2] + w)
         starts = np.array(phases, np.int64) - np.array(p.pad, np.int64)
-        return Image((size[0], size[1], size[2]), phase_table(starts, p.stride[2], p.size[2], size[2]), np.array(taps, np.int64))
+        return Image(
+            (size[0], size[1], size[2]),
+            phase_table(starts, p.stride[2], p.size[2], size[2]),
+            np.array(taps, np.int64),
+        )
 
     @property
     def channel(self) -> int:

@@ -41,7 +41,9 @@ class DeformConv(Op):
     def _check(self, x, w) -> None:
         group, offset_group = int(self.attr("group", 1)), int(self.attr("offset_group", 1))
         if group < 1 or w[1] * group != x[1] or w[0] % group:
-            raise self.fail(f"expected w (oC, C/{group}, ...) for C = {x[1]}, oC divisible by {group}, got {w}")
+            raise self.fail(
+                f"expected w (oC, C/{group}, ...) for C = {x[1]}, oC divisible by {group}, got {w}"
+            )
         if offset_group < 1 or x[1] % offset_group:
             raise self.fail(f"expected channels {x[1]} divisible by offset_group {offset_group}")
 
@@ -53,7 +55,9 @@ class DeformConv(Op):
         )
         n, group, outs = x.shape[0], int(self.attr("group", 1)), w.shape[0]
         columns = columns.reshape(n, group, -1, windows.out[0] * windows.out[1])
-        y = np.matmul(w.astype(wide).reshape(group, outs // group, -1), columns).reshape(n, outs, *windows.out)
+        y = np.matmul(w.astype(wide).reshape(group, outs // group, -1), columns).reshape(
+            n, outs, *windows.out
+        )
         if b is not None:
             y = y + b.astype(wide).reshape(-1, 1, 1)
         return [y.astype(x.dtype, copy=False)]

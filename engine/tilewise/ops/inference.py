@@ -15,6 +15,18 @@ from tilewise.ops.table import make
 FOLD_LIMIT = 1 << 16
 """Elements of a result above which inference does not compute it (a pass does, once, for the whole graph)."""
 
+SURPRISES = (
+    ValueError,
+    IndexError,
+    TypeError,
+    KeyError,
+    ArithmeticError,
+    AttributeError,
+    AssertionError,
+    MemoryError,
+)
+"""What a malformed model makes NumPy and our own rules raise; reported with the node's name."""
+
 
 def infer(
     graph: Graph,
@@ -49,7 +61,7 @@ def infer_node(op: Op, ins: list[Fact | None]) -> list[Fact]:
         outs = list(op.infer(ins))
     except TilewiseError:
         raise
-    except (ValueError, IndexError, TypeError, KeyError, OverflowError, AttributeError) as error:
+    except SURPRISES as error:
         shown = ", ".join("-" if f is None else str(f) for f in ins)
         raise ShapeError(
             f"node {op.node.label!r} ({op.node.op_type}): inputs {shown} do not fit: {error}"
@@ -66,8 +78,8 @@ def fold(op: Op, ins: list[Fact | None], outs: list[Fact], limit: int) -> list[F
     arrays = [None if f is None else f.value for f in ins]
     results = evaluate(op, arrays)
     return [
-        Fact.of(r) if isinstance(r, np.ndarray) else outs[i] for i, r in enumerate(results[: len(outs)])
-    ]
+        Fact.of(r) if isinstance(r, np.ndarray) else out for r, out in zip(results, outs, strict=False)
+    ] + (outs[len(results) :])
 
 
 def evaluate(op: Op, arrays: list, call=None) -> list:
@@ -77,17 +89,13 @@ def evaluate(op: Op, arrays: list, call=None) -> list:
             results = op.evaluate(call, *arrays) if op.control_flow else op.evaluate(*arrays)
     except TilewiseError:
         raise
-    except (
-        ValueError,
-        IndexError,
-        TypeError,
-        KeyError,
-        ArithmeticError,
-        AttributeError,
-        MemoryError,
-    ) as error:
+    except SURPRISES as error:
         shown = ", ".join(
-            "-" if a is None else f"{a.dtype}{list(a.shape)}" if isinstance(a, np.ndarray) else type(a).__name__
+            "-"
+            if a is None
+            else f"{a.dtype}{list(a.shape)}"
+            if isinstance(a, np.ndarray)
+            else type(a).__name__
             for a in arrays
         )
         raise ExecutionError(

@@ -146,7 +146,7 @@ class MatMul(Op):
         inner = (left[-1], right[-2])
         if all(isinstance(d, int) for d in inner) and inner[0] != inner[1]:
             raise self.fail(f"expected inner dims to agree, got {a} and {b}")
-        batch = self.broadcast(left[:-2], right[:-2])
+        batch = self.broadcast(left[:-2], right[:-2]) or ()
         tail = (left[-2],) * (len(a.shape) > 1) + (right[-1],) * (len(b.shape) > 1)
         return [Fact(dtype, (*batch, *tail))]
 
@@ -279,9 +279,11 @@ class Einsum(Op):
         terms, arrow, out = self.attr("equation").replace(" ", "").partition("->")
         names = terms.split(",")
         if len(names) != len(shapes):
-            raise self.fail(f"equation {self.attr('equation')!r} has {len(names)} terms for {len(shapes)} inputs")
+            raise self.fail(
+                f"equation {self.attr('equation')!r} has {len(names)} terms for {len(shapes)} inputs"
+            )
         dims: dict[str, object] = {}
-        ellipsis: Shape = ()
+        ellipsis: Shape | None = ()
         for term, shape in zip(names, shapes, strict=True):
             before, dots, after = term.partition("...")
             spare = len(shape) - len(before) - len(after)
@@ -299,7 +301,7 @@ class Einsum(Op):
             joined = "".join(names).replace("...", "")
             out = "..." * ("..." in terms) + "".join(sorted(c for c in dims if joined.count(c) == 1))
         before, dots, after = out.partition("...")
-        shape = (*(dims[c] for c in before), *(ellipsis if dots else ()), *(dims[c] for c in after))
+        shape = (*(dims[c] for c in before), *((ellipsis or ()) if dots else ()), *(dims[c] for c in after))
         return shape  # type: ignore[return-value]
 
     def evaluate(self, *operands):

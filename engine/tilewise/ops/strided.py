@@ -146,8 +146,9 @@ def _blocks(mode: int, rows: int, cols: int, item: int) -> tuple[int, int]:
     share = max(1, TASK_BYTES // item)
     if mode == _TRANSPOSE and min(rows, cols) > _WOVEN:
         return min(rows, _TILE), min(cols, _TILE)
-    if mode == _TRANSPOSE and cols <= _WOVEN:
-        return min(rows, share // cols), cols
+    if mode == _TRANSPOSE:
+        narrow = min(rows, cols)
+        return min(rows, share // narrow), min(cols, share // narrow)
     col_block = min(cols, share)
     return min(rows, max(1, share // col_block)), col_block
 

@@ -14,6 +14,7 @@ from tilewise.ops import (
     deform,
     dropout,
     generate,
+    gradient,
     index,
     join,
     linalg,
@@ -23,7 +24,9 @@ from tilewise.ops import (
     movement,
     norm,
     pool,
+    quantize,
     reduce,
+    regions,
     resize,
     scan,
     scatter,
@@ -35,6 +38,7 @@ from tilewise.ops import (
     text,
     transposed,
     unary,
+    vision,
 )
 from tilewise.ops.base import Op
 
@@ -199,6 +203,10 @@ TABLE: dict[tuple[str, str], type[Op]] = {
     # selection
     ("", "Clip"): select.Clip,
     ("", "Where"): select.Where,
+    # quantization
+    ("", "DequantizeLinear"): quantize.DequantizeLinear,
+    ("", "DynamicQuantizeLinear"): quantize.DynamicQuantizeLinear,
+    ("", "QuantizeLinear"): quantize.QuantizeLinear,
     # conversion
     ("", "BitCast"): cast.BitCast,
     ("", "Cast"): cast.Cast,
@@ -238,6 +246,15 @@ TABLE: dict[tuple[str, str], type[Op]] = {
     ("", "MeanVarianceNormalization"): norm.MeanVarianceNormalization,
     ("", "RMSNormalization"): norm.RMSNormalization,
     ("tilewise", "FusedBatchNormalization"): batch_norm.FusedBatchNormalization,
+    # gradients
+    ("tilewise", "FillLike"): gradient.FillLike,
+    ("tilewise", "SumTo"): gradient.SumTo,
+    # vision
+    ("", "AffineGrid"): vision.AffineGrid,
+    ("", "GridSample"): vision.GridSample,
+    ("", "MaxRoiPool"): regions.MaxRoiPool,
+    ("", "NonMaxSuppression"): regions.NonMaxSuppression,
+    ("", "RoiAlign"): regions.RoiAlign,
 }
 
 

@@ -73,7 +73,8 @@ def contiguous_panels(columns: int, stride: int = 0) -> Panels:
 
 def row_panels(rows: Sequence[tuple[int, int]], width: int, step: int = 1, *, shift: bool = False) -> Panels:
     """Panels that do not cross rows; `rows` gives where each starts in x and in y, `step` y's column stride."""
-    table, runs = [], []
+    table: list[tuple[int, ...]] = []
+    runs: list[tuple[int, ...]] = []
     for x, y in rows:
         for q, vectors, skip in _cuts(width, shift):
             table.append((x + q, vectors, len(runs), 1))
@@ -81,12 +82,15 @@ def row_panels(rows: Sequence[tuple[int, int]], width: int, step: int = 1, *, sh
     return _panels(table, runs)
 
 
-def flat_panels(rows: int, width: int, pitch: int, y_pitch: int, step: int = 1, *, shift: bool = False) -> Panels:
+def flat_panels(
+    rows: int, width: int, pitch: int, y_pitch: int, step: int = 1, *, shift: bool = False
+) -> Panels:
     """Panels over an image as one long row: `rows` rows of `width` columns, `pitch` apart in x, `y_pitch` in y.
 
     The columns between the rows are computed and dropped.
     """
-    table, runs = [], []
+    table: list[tuple[int, ...]] = []
+    runs: list[tuple[int, ...]] = []
     for q, vectors, skip in _cuts((rows - 1) * pitch + width, shift):
         first = len(runs)
         row = (q + skip) // pitch

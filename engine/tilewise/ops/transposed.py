@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from itertools import product as cartesian
+from typing import Any
 
 import numpy as np
 
 from tilewise.graph import UNKNOWN, Fact
-from tilewise.graph.facts import Dim
+from tilewise.graph.facts import Shape
 from tilewise.ops.base import Inputs, Op
 from tilewise.ops.conv import optional, phase_table
-from tilewise.ops.tiles import PANEL, VECTOR, Product, emit, flat_panels, offset_panels, pack_tiles, row_panels
+from tilewise.ops.tiles import (
+    PANEL,
+    VECTOR,
+    Product,
+    emit,
+    flat_panels,
+    offset_panels,
+    pack_tiles,
+    row_panels,
+)
 from tilewise.ops.windows import AUTO_PADS, extent
 from tilewise.plan.lowering import Lowering, Ref, chunks
 
@@ -20,11 +31,11 @@ from tilewise.plan.lowering import Lowering, Ref, chunks
 class Geometry:
     """Strides, dilations, pads before, and sizes of the output along the spatial axes."""
 
-    kernel: tuple[int, ...]
+    kernel: Shape
     strides: tuple[int, ...]
     dilations: tuple[int, ...]
-    begins: tuple[int, ...] | None
-    out: tuple[Dim, ...]
+    begins: Any
+    out: Shape
 
 
 class ConvTranspose(Op):
@@ -55,7 +66,9 @@ class ConvTranspose(Op):
         if x is None or x.shape is None or w is None or w.shape is None:
             return [UNKNOWN if x is None else Fact(x.dtype)]
         if x.rank < 3 or w.rank != x.rank:
-            raise self.fail(f"expected x (N, C, *S) and w (C, oC/group, *K) of one rank >= 3, got {x} and {w}")
+            raise self.fail(
+                f"expected x (N, C, *S) and w (C, oC/group, *K) of one rank >= 3, got {x} and {w}"
+            )
         if isinstance(x.shape[1], int) and isinstance(w.shape[0], int) and x.shape[1] != w.shape[0]:
             raise self.fail(f"expected as many channels in x as w.shape[0] = {w.shape[0]}, got {x}")
         if self.group < 1 or (isinstance(w.shape[0], int) and w.shape[0] % self.group):
@@ -68,7 +81,7 @@ class ConvTranspose(Op):
             return [Fact(x.dtype, (x.shape[0], channels, *[None] * (x.rank - 2)))]
         return [Fact(x.dtype, (x.shape[0], channels, *self.geometry(x.shape[2:], w.shape[2:]).out))]
 
-    def geometry(self, sizes: tuple[Dim, ...], kernel: tuple[Dim, ...]) -> Geometry:
+    def geometry(self, sizes: Shape, kernel: Shape) -> Geometry:
         n = len(sizes)
         strides, dilations = self._ints("strides", n, 1), self._ints("dilations", n, 1)
         extra, pads = self._ints("output_padding", n, 0), self._ints("pads", 2 * n, 0)
@@ -79,7 +92,7 @@ class ConvTranspose(Op):
             pads = [0] * (2 * n)
         wanted = self.attr("output_shape")
         if wanted:
-            out: tuple[Dim, ...] = tuple(int(d) for d in wanted)[-n:]
+            out: Shape = tuple(int(d) for d in wanted)[-n:]
         elif auto_pad.startswith("SAME"):
             out = tuple(d * s if isinstance(d, int) else None for d, s in zip(sizes, strides, strict=True))
         else:
@@ -90,7 +103,9 @@ class ConvTranspose(Op):
                 for i, d in enumerate(sizes)
             )
         if any(isinstance(d, int) and d < 0 for d in out):
-            raise self.fail(f"expected pads that leave an output, got pads {pads} for an output of {list(out)}")
+            raise self.fail(
+                f"expected pads that leave an output, got pads {pads} for an output of {list(out)}"
+            )
         begins: tuple[int, ...] | None = tuple(pads[:n])
         if wanted or auto_pad.startswith("SAME"):
             begins = self._begins(sizes, kernel, strides, dilations, extra, out, auto_pad == "SAME_UPPER")
@@ -164,7 +179,10 @@ def transposed_convolve(x: np.ndarray, w: np.ndarray, geometry: Geometry, group:
             for t, d, s, size in zip(tap, geometry.dilations, geometry.strides, x.shape[2:], strict=True)
         )
         for g in range(group):
-            xs, ws = x[:, g * depth : (g + 1) * depth], w[(slice(g * depth, (g + 1) * depth), slice(None), *tap)]
+            xs, ws = (
+                x[:, g * depth : (g + 1) * depth],
+                w[(slice(g * depth, (g + 1) * depth), slice(None), *tap)],
+            )
             term = np.moveaxis(np.tensordot(xs, ws, axes=([1], [0])), -1, 1)
             y[(slice(None), slice(g * outs, (g + 1) * outs), *where)] += term
     crop = tuple(slice(b, b + o) for b, o in zip(geometry.begins, geometry.out, strict=True))
@@ -232,7 +250,7 @@ def lower_phases(op: ConvTranspose, b: Lowering, axes: list[Axis]) -> None:
             b,
             Product(
                 x=image,
-                w=b.packed(1, f"phase {triple} of group {op.group}", lambda t=triple: _phase_tiles(weights, t)),
+                w=b.packed(1, f"phase {triple} of group {op.group}", partial(_phase_tiles, weights, triple)),
                 y=b.output().at(4 * first),
                 offsets=k,
                 panels=panels,

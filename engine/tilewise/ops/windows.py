@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from tilewise.graph.facts import Dim
+from tilewise.graph.facts import Dim, Shape
 from tilewise.ops.base import Op
 
 AUTO_PADS = ("NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID")
@@ -19,12 +20,12 @@ class Windows:
     pads: ONNX order (begins, then ends), resolved from `auto_pad`; None while that needs an unknown size.
     """
 
-    sizes: tuple[Dim, ...]
-    kernel: tuple[Dim, ...]
+    sizes: Shape
+    kernel: Shape
     strides: tuple[int, ...]
     dilations: tuple[int, ...]
     pads: tuple[int, ...] | None
-    out: tuple[Dim, ...]
+    out: Shape
 
     @property
     def begins(self) -> tuple[int, ...]:
@@ -39,7 +40,7 @@ class Windows:
         return self.pads[len(self.kernel) :]
 
 
-def extent(kernel: Dim, dilation: int) -> Dim:
+def extent(kernel: Dim, dilation: int) -> Any:
     """Elements from the first to the last tap of a window."""
     if isinstance(kernel, int):
         return (kernel - 1) * dilation + 1

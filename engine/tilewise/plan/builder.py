@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 import tilewise_kernels
+from tilewise.errors import ShapeError
 from tilewise.graph import UNKNOWN, Fact, Graph, Node
 from tilewise.ops.base import Op
-from tilewise.ops.inference import infer
+from tilewise.ops.inference import SURPRISES, infer
 from tilewise.ops.table import make
 from tilewise.plan.lowering import Buffer, Lowering, Ref, Step
 from tilewise.plan.memory import assign_offsets
@@ -93,7 +94,7 @@ class Builder:
 
     def _buffer(self, name: str, fact: Fact) -> Buffer:
         if fact.value is not None:
-            array = self.constant((name, ""), lambda: np.require(fact.value, requirements="CA"))
+            array = self.constant((name, ""), lambda: np.require(fact.value, requirements=["C", "A"]))
             return Buffer(array.nbytes, "const", name, array)
         return Buffer(fact.nbytes, "input" if name in self._external else "arena", name)
 
@@ -132,10 +133,19 @@ class Builder:
             return None
         lowering = Lowering(node, ins, outs, self)
         before = dict(self.refs)
-        if op.lower(lowering) and all(self.has_kernel(step.kernel) for step in lowering.steps):
+        if self._emit(op, lowering) and all(self.has_kernel(step.kernel) for step in lowering.steps):
             return lowering.steps
         self.refs = before
         return None
+
+    def _emit(self, op: Op, lowering: Lowering) -> bool:
+        try:
+            return op.lower(lowering)
+        except SURPRISES as error:
+            shown = ", ".join("-" if f is None else str(f) for f in lowering.ins)
+            raise ShapeError(
+                f"node {op.node.label!r} ({op.node.op_type}): inputs {shown} cannot be planned: {error}"
+            ) from error
 
     # Lifetimes.
 

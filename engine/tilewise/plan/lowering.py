@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -79,8 +79,8 @@ class Lowering:
         self, node: Node, ins: Sequence[Fact | None], outs: Sequence[Fact | None], store: Store
     ) -> None:
         self.node = node
-        self.ins = list(ins)
-        self.outs = list(outs)
+        self.ins: list[Any] = list(ins)
+        self.outs: list[Any] = list(outs)
         self.steps: list[Step] = []
         self._store = store
         self._pending: list[tuple[int, int]] = []
@@ -105,7 +105,7 @@ class Lowering:
         """Where output `i` is to be written, C-contiguous."""
         return self._store.place(self.node.outputs[i], self._fact(self.outs, i))
 
-    def value(self, i: int) -> np.ndarray | None:
+    def value(self, i: int) -> Any:
         """The content of input `i` where it is a constant, else None (also for one left out)."""
         fact = self.ins[i] if i < len(self.ins) else None
         return None if fact is None or fact.value is None else np.asarray(fact.value)

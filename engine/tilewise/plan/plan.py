@@ -134,7 +134,7 @@ class Plan:
         return self._new_context()
 
     def _new_context(self) -> Context:
-        block = np.empty(self.peak_bytes + ALIGNMENT, np.uint8)
+        block = allocate((self.peak_bytes + ALIGNMENT,), np.dtype(np.uint8), "the arena")
         start = -block.ctypes.data % ALIGNMENT
         arena = block[start : start + self.peak_bytes]
         args = []
@@ -216,9 +216,9 @@ class Run:
             fed = self.values.get(name)
             if fed is None:
                 fact = self.plan.facts[name]
-                array = np.empty(fact.shape, fact.dtype)
+                array = allocate(fact.shape, fact.dtype, f"output {name!r}")
             else:
-                array = np.require(fed, requirements="CA")
+                array = np.require(fed, requirements=["C", "A"])
             self.arrays[name] = array
         return array
 
@@ -283,6 +283,14 @@ class Run:
         if isinstance(value, list):
             return [self._own(v) for v in value]
         return value
+
+
+def allocate(shape: tuple[int, ...], dtype: np.dtype, what: str) -> np.ndarray:
+    """An uninitialized array; `ExecutionError` where there is no memory for it."""
+    try:
+        return np.empty(shape, dtype)
+    except (MemoryError, ValueError) as error:
+        raise ExecutionError(f"no memory for {what}: {dtype}{list(shape)}: {error}") from error
 
 
 def link(segment: Segment) -> Program:

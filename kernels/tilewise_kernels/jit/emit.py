@@ -207,7 +207,9 @@ def taps(typingctx, count, w, x, off, out, n, bias):
 
     def codegen(context, builder, signature, args):
         count, w, x, off, out, n, bias = args
-        helper = _Tile(builder, 1, 1, [count, w, x, off, out, _LONG(0), _LONG(0), _LONG(0), _LONG(0), bias, bias])
+        helper = _Tile(
+            builder, 1, 1, [count, w, x, off, out, _LONG(0), _LONG(0), _LONG(0), _LONG(0), bias, bias]
+        )
         head, body = builder.append_basic_block("q"), builder.append_basic_block("q.body")
         done, entry = builder.append_basic_block("q.done"), builder.block
         builder.branch(head)

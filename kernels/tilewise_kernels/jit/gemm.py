@@ -55,19 +55,41 @@ def tile_panel(a, x, w, y, bias, residual, panel, row, mr, buffer, alpha, beta):
             for j in range(PANEL):
                 store_float(buffer + 4 * (i * PANEL + j), np.float32(0.0))
             for r in range(runs):
-                column, count, place = load_long(table + 24 * r), load_long(table + 24 * r + 8), load_long(table + 24 * r + 16)
+                column, count, place = (
+                    load_long(table + 24 * r),
+                    load_long(table + 24 * r + 8),
+                    load_long(table + 24 * r + 16),
+                )
                 source = residual + 4 * ((row + i) * a[26] + place * a[27])
                 for j in range(count):
                     value = load_float(source + 4 * j * step * a[27])
                     store_float(buffer + 4 * (i * PANEL + column + j), value)
     low, high = bounds(code, alpha, beta)
     own_bias = 0 if bias == 0 else bias + 4 * row
-    tile(mr, vectors, k, w + 4 * row * k, x + 4 * start, a[2], buffer, PANEL, own_bias, initial, PANEL, low, high)
+    tile(
+        mr,
+        vectors,
+        k,
+        w + 4 * row * k,
+        x + 4 * start,
+        a[2],
+        buffer,
+        PANEL,
+        own_bias,
+        initial,
+        PANEL,
+        low,
+        high,
+    )
     if code > CLIP:
         activate(code, buffer, mr * PANEL, alpha, beta)
     for i in range(mr):
         for r in range(runs):
-            column, count, place = load_long(table + 24 * r), load_long(table + 24 * r + 8), load_long(table + 24 * r + 16)
+            column, count, place = (
+                load_long(table + 24 * r),
+                load_long(table + 24 * r + 8),
+                load_long(table + 24 * r + 16),
+            )
             target = y + 4 * ((row + i) * a[20] + place)
             for j in range(count):
                 store_float(target + 4 * j * step, load_float(buffer + 4 * (i * PANEL + column + j)))

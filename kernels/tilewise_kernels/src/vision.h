@@ -66,8 +66,8 @@ static inline void tw_grid_axis(tw_axis *t, float g, int64_t size, int64_t reach
 }
 
 /* The taps of n points: tables (taps, n) of places in a plane, weights, and masks of taps inside. */
-static inline int64_t tw_grid_taps(const float *grid, int64_t n, int64_t axes, const int64_t *size, int64_t reach,
-                                   int64_t padding, int64_t align, int32_t *place, float *weight, int32_t *inside)
+static inline void tw_grid_taps(const float *grid, int64_t n, int64_t axes, const int64_t *size, int64_t reach,
+                                int64_t padding, int64_t align, int32_t *place, float *weight, int32_t *inside)
 {
     tw_axis t[3];
     for (int64_t p = 0; p < n; p++, grid += axes) {
@@ -87,7 +87,6 @@ static inline int64_t tw_grid_taps(const float *grid, int64_t n, int64_t axes, c
                     inside[at] = t[0].inside[i] & t[1].inside[j] & t[2].inside[k];
                 }
     }
-    return t[0].count * t[1].count * t[2].count;
 }
 
 /* y[p] = sum over taps of weight * x[place], or 0 for a tap outside. */

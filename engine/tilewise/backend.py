@@ -6,7 +6,7 @@ outputs = backend.prepare(model).run([x])
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,7 +26,7 @@ class TilewiseRep(BackendRep):
 
     def __init__(self, model: Model) -> None:
         self.model = model
-        self._outputs = namedtupledict("Outputs", list(model.graph.outputs))
+        self._outputs: Callable[..., tuple[Any, ...]] = namedtupledict("Outputs", list(model.graph.outputs))
 
     def run(self, inputs: Any, **kwargs: Any) -> tuple[Any, ...]:
         """The outputs as a named tuple, also to be indexed by name.

@@ -12,6 +12,7 @@ import sys
 import tempfile
 
 from tests.backend.suite import Case, known_failures, load_cases, write_list
+from tilewise import UnsupportedError
 
 
 def main() -> int:
@@ -37,16 +38,22 @@ def main() -> int:
 
 
 def run(cases: list[Case]) -> dict[str, str]:
-    """The first line of its error for each case that fails."""
+    """A reason for each case that fails."""
     failures = {}
     with tempfile.TemporaryDirectory() as folder:
         os.environ["ONNX_MODELS"] = folder  # where the suite stores inputs of the light models
         for case in cases:
             error = case.failure()
             if error is not None:
-                text = " ".join(str(error).split())
-                failures[case.name] = f"{type(error).__name__}: {text}"[:100]
+                failures[case.name] = reason(error)
     return failures
+
+
+def reason(error: BaseException) -> str:
+    """One short line."""
+    if isinstance(error, UnsupportedError):
+        return "; ".join(dict.fromkeys(f"{f.op_type}: {f.what}" for f in error.findings))[:120]
+    return " ".join(f"{type(error).__name__}: {error}".split())[:120]
 
 
 if __name__ == "__main__":

@@ -74,7 +74,8 @@ def expand_gradients(graph: Graph) -> Graph:
 
 def _expand(graph: Graph, node: Node, emit: Emitter) -> bool:
     xs, zs, y = (node.attrs.get(name, []) for name in ("xs", "zs", "y"))
-    assert isinstance(xs, list) and isinstance(zs, list)
+    assert isinstance(xs, list)
+    assert isinstance(zs, list)
     given = [*xs, *zs]
     if not isinstance(y, str) or len(node.inputs) != len(given) or len(node.outputs) > len(xs):
         return False

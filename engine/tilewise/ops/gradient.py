@@ -16,7 +16,8 @@ class SumTo(Op):
     """
 
     def infer(self, ins: Inputs) -> list[Fact]:
-        assert ins[0] is not None and ins[1] is not None
+        assert ins[0] is not None
+        assert ins[1] is not None
         return [Fact(ins[0].dtype, ins[1].shape)]
 
     def evaluate(self, x, like):

@@ -16,14 +16,23 @@ GRAIN = 16384
 """Samples of a task, about."""
 
 
+def contradicts(fact: Fact, *dims: int | None) -> bool:
+    """True where the shape is known not to be `dims`, of which None is any."""
+    if fact.shape is None:
+        return False
+    if len(fact.shape) != len(dims):
+        return True
+    pairs = zip(fact.shape, dims, strict=True)
+    return any(isinstance(d, int) and want is not None and d != want for d, want in pairs)
+
+
 def expect_regions(op: Op, ins: Inputs, columns: int) -> tuple[Fact, Dim]:
     """The fact of x (N, C, H, W) and the number of its rois (R, columns)."""
     x, rois = ins[0] or UNKNOWN, ins[1] or UNKNOWN
-    if x.shape is not None and len(x.shape) != 4:
+    if contradicts(x, None, None, None, None):
         raise op.fail(f"expected x (N, C, H, W), got {x}")
-    if rois.shape is not None and (len(rois.shape) != 2 or rois.shape[1] not in (columns, None)):
-        if len(rois.shape) != 2 or isinstance(rois.shape[1], int):
-            raise op.fail(f"expected rois (R, {columns}), got {rois}")
+    if contradicts(rois, None, columns):
+        raise op.fail(f"expected rois (R, {columns}), got {rois}")
     return x, None if rois.shape is None else rois.shape[0]
 
 
@@ -73,9 +82,9 @@ class RoiAlign(Op):
     def infer(self, ins: Inputs) -> list[Fact]:
         x, R = expect_regions(self, ins, 4)
         batch = ins[2] or UNKNOWN
+        if contradicts(batch, None):
+            raise self.fail(f"expected batch_indices (R,), got {batch}")
         if batch.shape is not None:
-            if len(batch.shape) != 1:
-                raise self.fail(f"expected batch_indices (R,), got {batch}")
             if isinstance(R, int) and isinstance(batch.shape[0], int) and batch.shape[0] != R:
                 raise self.fail(f"expected as many batch_indices as rois, got {batch} and {ins[1]}")
             R = merge_dims(R, batch.shape[0])
@@ -106,18 +115,18 @@ class RoiAlign(Op):
         count = rows[0].shape[1] * columns[0].shape[1]
         if not count:
             return np.zeros((len(x), *self.size), x.dtype)
+        inside = rows[4][:, :, None, None] & columns[4]
         terms = []
-        for y_at, y_weight in zip(rows[:2], rows[2:], strict=True):
-            for x_at, x_weight in zip(columns[:2], columns[2:], strict=True):
+        for y_at, y_weight in zip(rows[:2], rows[2:4], strict=True):
+            for x_at, x_weight in zip(columns[:2], columns[2:4], strict=True):
                 taps = x[:, y_at[:, :, None, None], x_at]
-                weight = y_weight[:, :, None, None] * x_weight
-                terms.append(np.where(weight == 0, 0, weight * taps))
+                terms.append(np.where(inside, y_weight[:, :, None, None] * x_weight * taps, 0))
         if self.maximum:
             return np.maximum.reduce(terms).max(axis=(2, 4))
         return sum(terms).sum(axis=(2, 4)) / x.dtype.type(count)
 
     def _samples(self, start, size, bins: int, length: int) -> tuple[Array, ...]:
-        """Both neighbours and both weights, (bins, samples), of the samples along one axis of `length`."""
+        """Both neighbours, both weights and which are inside, (bins, samples), along one axis of `length`."""
         step = size / start.dtype.type(bins)
         ratio = self.attr("sampling_ratio", 0)
         wanted = np.ceil(step) if ratio <= 0 else ratio
@@ -130,7 +139,7 @@ class RoiAlign(Op):
         at = np.where(inside, np.maximum(at, 0), 0)
         low = np.minimum(at.astype(np.int64), length - 1)
         weight = np.where(low >= length - 1, 0, at - low).astype(start.dtype)
-        return low, np.minimum(low + 1, length - 1), (1 - weight) * inside, weight * inside
+        return low, np.minimum(low + 1, length - 1), 1 - weight, weight, inside
 
     def lower(self, b: Lowering) -> bool:
         if any(f.dtype != "float32" for f in b.ins[:2]):
@@ -201,10 +210,9 @@ class NonMaxSuppression(Op):
 
     def infer(self, ins: Inputs) -> list[Fact]:
         boxes, scores = ins[0] or UNKNOWN, ins[1] or UNKNOWN
-        if boxes.shape is not None and (len(boxes.shape) != 3 or boxes.shape[2] not in (4, None)):
-            if len(boxes.shape) != 3 or isinstance(boxes.shape[2], int):
-                raise self.fail(f"expected boxes (N, S, 4), got {boxes}")
-        if scores.shape is not None and len(scores.shape) != 3:
+        if contradicts(boxes, None, None, 4):
+            raise self.fail(f"expected boxes (N, S, 4), got {boxes}")
+        if contradicts(scores, None, None, None):
             raise self.fail(f"expected scores (N, classes, S), got {scores}")
         if boxes.shape is not None and scores.shape is not None:
             for box_dim, score_dim in zip(boxes.shape[:2], scores.shape[::2], strict=True):

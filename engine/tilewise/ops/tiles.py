@@ -21,7 +21,7 @@ TASKS = 32
 """Tasks to aim for where the work allows it."""
 TASK_FLOPS = 1 << 20
 """A task is not cut below this."""
-BLOCK_FLOATS = 1 << 16
+BLOCK_FLOATS = 1 << 17
 """Floats of the right side that one task should touch, so that they stay in the second-level cache."""
 
 
@@ -117,8 +117,8 @@ def _cuts(columns: int, shift: bool) -> list[tuple[int, int, int]]:
     cuts = [(q, 2, 0) for q in range(0, columns - PANEL + 1, PANEL)]
     q = len(cuts) * PANEL
     while q < columns:
-        vectors = 1 if shift or columns - q <= VECTOR else 2
-        start = min(q, columns - VECTOR) if shift else q
+        vectors = 2 if columns - q > VECTOR and (columns >= PANEL or not shift) else 1
+        start = min(q, columns - vectors * VECTOR) if shift else q
         cuts.append((start, vectors, q - start))
         q = start + vectors * VECTOR
     return cuts

@@ -27,24 +27,19 @@ static void tw_copy_rows(char *restrict d, const char *restrict s, int64_t rows,
         memcpy(d + r * dr, s + r * sr, cols * dc);
 }
 
-/* C source rows, each contiguous, interleaved; and the reverse, run by run such that the source stays in the cache. */
-#define TW_RUN 2048
+/* C contiguous rows of the source interleaved, and the reverse. */
 #define TW_WEAVE(T, C)                                                                                               \
     static inline void tw_weave_##T##_##C(T *restrict d, const char *restrict s, int64_t n, int64_t sc)              \
     {                                                                                                                \
         for (int64_t i = 0; i < n; i++)                                                                              \
-            for (int c = 0; c < C; c++)                                                                              \
-                d[C * i + c] = ((const T *)(s + c * sc))[i];                                                         \
+            for (int c = 0; c < C; c++) d[C * i + c] = ((const T *)(s + c * sc))[i];                                 \
     }                                                                                                                \
     static inline void tw_unweave_##T##_##C(char *restrict d, const T *restrict s, int64_t n, int64_t dr)            \
     {                                                                                                                \
-        for (int64_t first = 0; first < n; first += TW_RUN)                                                          \
-            for (int c = 0; c < C; c++) {                                                                            \
-                const int64_t count = n - first < TW_RUN ? n - first : TW_RUN;                                       \
-                T *restrict to = (T *)(d + c * dr) + first;                                                          \
-                const T *restrict from = s + C * first + c;                                                          \
-                for (int64_t i = 0; i < count; i++) to[i] = from[C * i];                                             \
-            }                                                                                                        \
+        for (int c = 0; c < C; c++) {                                                                                \
+            T *restrict row = (T *)(d + c * dr);                                                                     \
+            for (int64_t i = 0; i < n; i++) row[i] = s[C * i + c];                                                   \
+        }                                                                                                            \
     }
 
 /* Every stride that occurs often is a constant in its loop, so that the compiler makes vectors of it. */

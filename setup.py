@@ -9,7 +9,7 @@ from setuptools import Extension, find_packages, setup
 
 SOURCES = Path("kernels/tilewise_kernels/src")
 MACHINE = platform.machine().lower()
-FLAGS = ["-O3", "-fno-math-errno", "-fno-trapping-math", "-fno-tree-loop-distribute-patterns", "-Wno-unused-function"]
+FLAGS = ["-O3", "-g0", "-fno-math-errno", "-fno-trapping-math", "-fno-tree-loop-distribute-patterns", "-Wno-unused-function"]
 MARCH = {"v2": ["-march=x86-64-v2"], "v3": ["-march=x86-64-v3"], "v4": ["-march=x86-64-v4"], "base": []}
 WIDE = ["-mprefer-vector-width=512"]
 V4_FLAGS = {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"}
@@ -74,6 +74,9 @@ def extensions() -> list[Extension]:
 setup(
     package_dir={"tilewise": "engine/tilewise", "tilewise_kernels": "kernels/tilewise_kernels"},
     packages=find_packages("engine") + find_packages("kernels"),
-    package_data={"tilewise_kernels": ["src/*.pyx", "src/*.pxd", "src/*.h"]},
+    package_data={
+        "tilewise": ["demo/*.npz", "demo/*.onnx", "demo/*.md"],
+        "tilewise_kernels": ["src/*.pyx", "src/*.pxd", "src/*.h"],
+    },
     ext_modules=[] if os.environ.get("TILEWISE_PURE") == "1" else extensions(),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import ClassVar
 
 import numpy as np
 
@@ -35,19 +36,17 @@ class Typed(Op):
 
 
 class Constant(Op):
-    """A value from one of the `value` attributes (ONNX Constant, opset 1); the importer makes initializers of most."""
+    """What one of the `value` attributes holds (ONNX Constant, opset 1)."""
 
-    attributes = frozenset(
-        "sparse_value value value_float value_floats value_int value_ints value_string value_strings".split()
-    )
-    _TYPES = (
-        ("value_float", "float32"),
-        ("value_floats", "float32"),
-        ("value_int", "int64"),
-        ("value_ints", "int64"),
-        ("value_string", "object"),
-        ("value_strings", "object"),
-    )
+    _TYPES: ClassVar = {
+        "value_float": "float32",
+        "value_floats": "float32",
+        "value_int": "int64",
+        "value_ints": "int64",
+        "value_string": "object",
+        "value_strings": "object",
+    }
+    attributes = frozenset({"value", "sparse_value", *_TYPES})
 
     def unsupported(self) -> str | None:
         given = sorted(self.attributes & set(self.node.attrs))
@@ -63,12 +62,12 @@ class Constant(Op):
         for name in ("value", "sparse_value"):
             if name in self.node.attrs:
                 return self.attr(name)
-        name, dtype = next((n, d) for n, d in self._TYPES if n in self.node.attrs)
+        name, dtype = next((n, d) for n, d in self._TYPES.items() if n in self.node.attrs)
         return np.array(self.attr(name), dtype)
 
 
 class ConstantOfShape(Op):
-    """An array of the shape in the input, filled with `value`, float32 zero by default (ONNX ConstantOfShape, opset 9)."""
+    """The shape in the input filled with `value`, by default float32 zero (ONNX ConstantOfShape, opset 9)."""
 
     attributes = frozenset({"value"})
 
@@ -97,7 +96,7 @@ class ConstantOfShape(Op):
 
 
 class Range(Op):
-    """start, start + delta, ... before limit (ONNX Range, opset 11); 16-bit floats are computed as float32 from 27."""
+    """start, start + delta, ... before limit (ONNX Range, opset 11); 16-bit floats are computed as float32."""
 
     attributes = frozenset({"stash_type"})
 
@@ -231,7 +230,7 @@ class Bernoulli(LikeInput):
 
 
 class Multinomial(Random):
-    """Classes drawn by unnormalized log-probabilities (N, C): (N, sample_size) (ONNX Multinomial, opset 7)."""
+    """Classes (N, sample_size) drawn by unnormalized log-probabilities (N, C) (ONNX Multinomial, opset 7)."""
 
     attributes = frozenset({"dtype", "sample_size", "seed"})
 

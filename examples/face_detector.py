@@ -73,7 +73,7 @@ class FaceDetector:
     def candidates(self, photo: Image.Image) -> tuple[np.ndarray, np.ndarray]:
         """The model's own answer: scores (1, N, 2) and boxes (1, N, 4)."""
         answer = self.model.run({self.model.inputs[0].name: self.pixels(photo)}, ["scores", "boxes"])
-        return answer["scores"], answer["boxes"]
+        return np.asarray(answer["scores"]), np.asarray(answer["boxes"])
 
     def pixels(self, photo: Image.Image) -> np.ndarray:
         """The photo as the model takes it, (1, 3, H, W) float32."""
@@ -83,7 +83,7 @@ class FaceDetector:
 
 def suppression(min_score: float, max_overlap: float) -> bytes:
     """An ONNX model from `boxes` (1, N, 4) and `scores` (1, 1, N) to chosen (batch, class, box) indices."""
-    constants = {
+    constants: dict[str, np.ndarray] = {
         "max_faces": np.array([MAX_FACES], np.int64),
         "max_overlap": np.array([max_overlap], np.float32),
         "min_score": np.array([min_score], np.float32),

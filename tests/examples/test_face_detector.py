@@ -20,7 +20,7 @@ ULTRAFACE = ROOT.parent / "shared" / "data" / "ultraface"
 MODEL = ULTRAFACE / "version-RFB-320.onnx"
 needs_ultraface = pytest.mark.skipif(not MODEL.is_file(), reason="../shared/data/ultraface is not here")
 FACES = {"1.jpg": 44, "2.jpg": 4, "12.jpg": 5}
-"""People whose faces the model finds with a probability of 0.7 or more, counted on its pictures."""
+"""Faces that the same steps find with ONNX Runtime in place of Tilewise."""
 
 
 @pytest.fixture(scope="module")

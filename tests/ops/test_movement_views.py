@@ -239,7 +239,9 @@ class Maker:
             self.add("Concat", [a, self.pick(shape)], [(2 * n, m)], axis=0)
         elif kind == 7 and n > 1:
             fed = bool(self.rng.integers(2))
-            starts, ends = ("start", "end") if fed and n == 4 else (self.constant([0]), self.constant([n - 1]))
+            starts, ends = (
+                ("start", "end") if fed and n == 4 else (self.constant([0]), self.constant([n - 1]))
+            )
             self.add("Slice", [a, starts, ends], [(2 if starts == "start" else n - 1, m)])
         else:
             row = f"v{len(self.shapes)}"

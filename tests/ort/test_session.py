@@ -14,6 +14,7 @@ from onnx import TensorProto, helper
 
 import tilewise.ort
 from tests.ort.models import FLOAT, INT64, add, identity, model, node, relu, value
+from tilewise.ops.generate import Random
 
 X = np.arange(-12, 12, dtype=np.float32).reshape(2, 3, 4)
 ONE = np.ones((1, 2), np.float32)
@@ -281,8 +282,39 @@ def test_profile(ort, tmp_path: Path) -> None:
     assert [e["name"] for e in events].count("model_run") == 1
 
 
+@pytest.mark.parametrize(("level", "fused"), [("ORT_DISABLE_ALL", False), ("ORT_ENABLE_ALL", True)])
+def test_optimization_level_decides_what_is_fused(ort, level: str, fused: bool, tmp_path: Path) -> None:
+    weights = {"w": np.ones((4, 3, 3, 3), np.float32)}
+    shapes = [value("x", [1, 3, 8, 8])], [value("y", [1, 4, 6, 6])]
+    proto = model([node("Conv", ["x", "w"], ["c"]), node("Relu", ["c"], ["y"])], *shapes, weights)
+    options = ort.SessionOptions()
+    options.enable_profiling = True
+    options.profile_file_prefix = str(tmp_path / "prof")
+    options.graph_optimization_level = ort.GraphOptimizationLevel.__members__[level]
+    session = ort.InferenceSession(proto.SerializeToString(), options)
+    (y,) = session.run(None, {"x": np.ones((1, 3, 8, 8), np.float32)})
+    np.testing.assert_array_equal(y, np.full((1, 4, 6, 6), 27))
+    events = json.loads(Path(session.end_profiling()).read_text())
+    assert ("Relu" in [e["args"]["op_name"] for e in events if e["cat"] == "Node"]) is not fused
+
+
 def test_no_profile_unless_asked(ort) -> None:
     assert ort.InferenceSession(relu()).end_profiling() == ""
+
+
+def test_seed(ort) -> None:
+    proto = model([node("RandomNormalLike", ["x"], ["y"])], [value("x", ["n"])], [value("y", ["n"])])
+    x, drawn = np.zeros(8, np.float32), []
+    for seed in (7, 7, 8):
+        ort.set_seed(seed)
+        drawn.append(ort.InferenceSession(proto.SerializeToString()).run(None, {"x": x})[0])
+    np.testing.assert_array_equal(drawn[0], drawn[1])
+    assert (drawn[0] != drawn[2]).any()
+
+
+@pytest.fixture(autouse=True)
+def _seed_only_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Random, "seeds", None)
 
 
 def test_run_async(ort) -> None:

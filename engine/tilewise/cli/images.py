@@ -74,10 +74,12 @@ def to_array(image: Image, name: str, fact: Fact, shape: Shape | None, normalize
 
     normalize: MEAN/STD or a name of one; floats are scaled to 0..1 by default, integers stay 0..255.
     """
+    from PIL.Image import Resampling
+
     layout = image_layout(name, shape)
     dtype = fact.dtype or np.dtype(np.float32)
     size = (layout.width or image.width, layout.height or image.height)
-    resized = image.convert("L" if layout.channels == 1 else "RGB").resize(size, 2)
+    resized = image.convert("L" if layout.channels == 1 else "RGB").resize(size, Resampling.BILINEAR)
     pixels = np.asarray(resized).reshape(size[1], size[0], layout.channels)
     if dtype.kind in "iu" and np.iinfo(dtype).max >= 255:
         if normalize is not None:

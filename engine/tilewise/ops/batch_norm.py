@@ -60,17 +60,17 @@ class BatchNormalization(Op):
 
     def evaluate(self, x, scale, bias, mean, var):
         rows = self._planes(x.shape)
-        dtype = np.float64 if x.dtype == np.float64 else np.float32
+        dtype = np.dtype(np.float64 if x.dtype == np.float64 else np.float32)
         wide = x.astype(dtype, copy=False).reshape(rows.N, rows.C, rows.inner)
         old = [np.ravel(a).astype(dtype) for a in (mean, var)]
         extra = []
         used = old
         if self._training():
             used = [wide.mean(axis=(0, 2)), wide.var(axis=(0, 2))]
-            momentum = dtype(self.attr("momentum", 0.9))
+            momentum = float(self.attr("momentum", 0.9))
             running = [o * momentum + n * (1 - momentum) for o, n in zip(old, used, strict=True)]
             extra = [a.reshape(mean.shape).astype(mean.dtype) for a in (*running, *used)]
-        factor = np.ravel(scale).astype(dtype) / np.sqrt(used[1] + dtype(self._epsilon()))
+        factor = np.ravel(scale).astype(dtype) / np.sqrt(used[1] + self._epsilon())
         y = (wide - used[0][:, None]) * factor[:, None] + np.ravel(bias).astype(dtype)[:, None]
         y = epilogue.apply(self, y.reshape(x.shape).astype(x.dtype, copy=False))
         return [y, *extra][: len(self.node.outputs)]

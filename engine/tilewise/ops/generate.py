@@ -116,9 +116,9 @@ class Range(Op):
         first, end, step = (a.item() if a.dtype.kind in "iu" else float(a) for a in (start, limit, delta))
         if step == 0 or not all(math.isfinite(v) for v in (first, end, step)):
             raise self.fail(f"expected finite bounds and a delta other than 0, got {first}, {end} and {step}")
-        if isinstance(step, int):
-            return max(0, -(-(end - first) // step))
-        return max(0, math.ceil((end - first) / step))
+        if isinstance(step, float):
+            return max(0, math.ceil((end - first) / step))
+        return max(0, -(-(end - first) // step))
 
     def evaluate(self, start, limit, delta):
         self.infer([Fact.of(a) for a in (start, limit, delta)])
@@ -151,17 +151,28 @@ class EyeLike(Typed):
 
 
 class Random(Typed):
-    """Base of operators that draw random numbers: a `seed` gives the same ones in every run."""
+    """Base of operators that draw random numbers: a `seed` gives the same ones in every run.
+
+    seeds: where operators without a `seed` take theirs from, one after another; None for the system's entropy.
+    """
 
     foldable = False
+    seeds: ClassVar[np.random.SeedSequence | None] = None
 
     def generator(self) -> np.random.Generator:
         seed = self.attr("seed")
-        return np.random.default_rng(None if seed is None else int(np.float32(seed).view(np.uint32)))
+        if seed is not None:
+            return np.random.default_rng(int(np.float32(seed).view(np.uint32)))
+        return np.random.default_rng(None if Random.seeds is None else Random.seeds.spawn(1)[0])
 
     def draw(self, shape: tuple[int, ...]) -> Array:
         """Numbers of the operator's distribution, in float64."""
         raise NotImplementedError(type(self).__name__)
+
+
+def set_seed(seed: int) -> None:
+    """Make all that operators without a `seed` draw from now on follow from this one."""
+    Random.seeds = np.random.SeedSequence(seed)
 
 
 class Normal(Random):

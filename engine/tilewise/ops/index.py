@@ -100,7 +100,7 @@ def check_elements(op: Op, x: Fact, indices: Fact) -> None:
 
 
 class GatherElements(Picking):
-    """Each output element from its own position, but on `axis` from where its index says (ONNX GatherElements, opset 11)."""
+    """Each element from its own position, but on `axis` as its index says (ONNX GatherElements, opset 11)."""
 
     attributes = frozenset({"axis"})
 
@@ -133,7 +133,7 @@ def nd_depth(op: Op, x: Fact, indices: Fact, batch: int = 0) -> int | None:
 
 
 class GatherND(Picking):
-    """Slices addressed by the tuples in the last axis of the indices (ONNX GatherND, opset 11; batch_dims from 12)."""
+    """Slices at the tuples in the last axis of the indices (ONNX GatherND, opset 11; batch_dims from 12)."""
 
     attributes = frozenset({"batch_dims"})
 
@@ -305,8 +305,8 @@ class Unique(Op):
 
 def _unique_slices(x: Array) -> tuple[Array, Array, Array]:
     """First places, inverse and counts of the distinct slices of axis 0, in lexicographic order."""
-    want = {"return_index": True, "return_inverse": True, "return_counts": True}
-    if x.ndim == 1:
-        return np.unique(x, **want)[1:]
-    codes = np.unique(x, return_inverse=True)[1]  # numbers in the order of the elements
-    return np.unique(codes.reshape(x.shape[0], math.prod(x.shape[1:])), axis=0, **want)[1:]
+    axis = None
+    if x.ndim > 1:
+        codes = np.unique(x, return_inverse=True)[1]  # numbers in the order of the elements
+        x, axis = codes.reshape(x.shape[0], math.prod(x.shape[1:])), 0
+    return np.unique(x, return_index=True, return_inverse=True, return_counts=True, axis=axis)[1:]

@@ -72,7 +72,7 @@ def _sum(dims: list[Dim]) -> Dim:
 
 
 class Padding(Op):
-    """Base of operators that crop and pad axes: an index or a constant tells what lies outside of the input."""
+    """Base of operators that crop and pad axes."""
 
     @property
     def mode(self) -> str:
@@ -116,12 +116,15 @@ class Padding(Op):
             x = np.take(x, _sources(x.shape[axis], pad, self.mode), axis)
         return x
 
-    def lower_padding(self, b: Lowering, pads: Pads, constant: int | None) -> bool:
+    def lower_padding(self, b: Lowering, constant: int | None) -> bool:
         """Copy the interior, then the margins of each axis in turn, from the innermost on.
 
         constant: the input that holds what the margins are filled with; None for zero.
         """
         x, y = layout_in(b, 0), layout_out(b)
+        pads = self.pads(x.array.shape, b.ins)
+        if pads is None:
+            return False
         x = x[_cropped(x.array.shape, pads)]
         interior = list(_interior(x.array.shape, pads))
         if x.array.size == 0:
@@ -129,8 +132,7 @@ class Padding(Op):
         if not copy(b, y[tuple(interior)], x):
             return False
         for axis in reversed(range(len(pads))):
-            place = self._margins(b, y, interior, axis, x.array.shape[axis], pads[axis], constant)
-            if not place:
+            if not self._margins(b, y, interior, axis, x.array.shape[axis], pads[axis], constant):
                 return False
             interior[axis] = slice(None)
         return True
@@ -250,12 +252,7 @@ class Pad(Padding):
         return [self.padded(x, self.pads(x.shape, ins) or [], constant)]
 
     def lower(self, b: Lowering) -> bool:
-        x = b.ins[0]
-        assert x is not None and x.shape is not None
-        pads = self.pads(x.shape, b.ins)
-        if pads is None:
-            return False
-        return self.lower_padding(b, pads, 2 if len(b.ins) > 2 and b.ins[2] is not None else None)
+        return self.lower_padding(b, 2 if len(b.ins) > 2 and b.ins[2] is not None else None)
 
     def _constant(self, b: Lowering, i: int | None):
         value = self.attr("value")
@@ -270,11 +267,15 @@ class CenterCropPad(Padding):
 
     attributes = frozenset({"axes"})
 
+    def _axes(self, rank: int) -> tuple[int, ...]:
+        axes = self.attr("axes")
+        return self.axes(range(rank) if axes is None else axes, rank)
+
     def pads(self, shape: Shape, ins: Inputs) -> Pads | None:
         target = values(ins[1])
         if target is None:
             return None
-        axes = self.axes(self.attr("axes") or range(len(shape)), len(shape))
+        axes = self._axes(len(shape))
         if len(target) != len(axes) or min(target, default=0) < 0:
             raise self.fail(f"expected {len(axes)} dims >= 0, one for each axis, got {target}")
         pads = [(0, 0)] * len(shape)
@@ -288,16 +289,14 @@ class CenterCropPad(Padding):
         return pads
 
     def infer(self, ins: Inputs) -> list[Fact]:
-        (out,) = super().infer(ins)
-        target = values(ins[1])
-        if target is None or out.shape is None:
-            return [out]
-        dims = list(out.shape)
-        for axis, dim in zip(
-            self.axes(self.attr("axes") or range(len(dims)), len(dims)), target, strict=True
-        ):
+        x, target = ins[0] or UNKNOWN, values(ins[1])
+        if x.shape is None or target is None:
+            return super().infer(ins)
+        self.pads(x.shape, ins)
+        dims = list(x.shape)
+        for axis, dim in zip(self._axes(len(dims)), target, strict=True):
             dims[axis] = dim
-        return [Fact(out.dtype, tuple(dims))]
+        return [Fact(x.dtype, tuple(dims))]
 
     def evaluate(self, x, shape):
         ins = facts_of((x, shape))
@@ -305,6 +304,4 @@ class CenterCropPad(Padding):
         return [self.padded(x, self.pads(x.shape, ins) or [], None)]
 
     def lower(self, b: Lowering) -> bool:
-        assert b.ins[0] is not None and b.ins[0].shape is not None
-        pads = self.pads(b.ins[0].shape, b.ins)
-        return pads is not None and self.lower_padding(b, pads, None)
+        return self.lower_padding(b, None)

@@ -14,7 +14,7 @@ def _check_matrices(op: Op, x: Fact) -> None:
 
 
 class Trilu(Op):
-    """The upper or lower triangle of each matrix from diagonal `k` (input 1) on, zeros elsewhere (ONNX Trilu, opset 14)."""
+    """The triangle of each matrix above or below diagonal `k`, input 1; zeros elsewhere (ONNX Trilu, opset 14)."""
 
     attributes = frozenset({"upper"})
 
@@ -26,8 +26,9 @@ class Trilu(Op):
     def evaluate(self, x, k=None):
         self.infer([Fact.of(x)])
         diagonal = 0 if k is None else int(k.reshape(()))
-        keep = np.tri(*x.shape[-2:], diagonal - bool(self.attr("upper", 1)), dtype=bool)
-        return [np.where(~keep if self.attr("upper", 1) else keep, x, np.zeros((), x.dtype))]
+        upper = bool(self.attr("upper", 1))
+        lower_part = np.tri(x.shape[-2], x.shape[-1], diagonal - upper, bool)
+        return [np.where(lower_part != upper, x, np.zeros((), x.dtype))]
 
 
 class Det(Op):

@@ -157,7 +157,9 @@ class Slice(View):
         assert axes is not None
         index = [slice(None)] * x.ndim
         for axis, start, end, step in self._ranges(axes, ins):
-            assert start is not None and end is not None and step is not None
+            assert start is not None
+            assert end is not None
+            assert step is not None
             first, count = _clamp(x.shape[axis], start, end, step)
             stop = first + count * step
             index[axis] = slice(first, None if stop < 0 else stop, step) if count else slice(0, 0)
@@ -194,7 +196,7 @@ class Expand(View):
         return [Fact(x.dtype, self.broadcast(x.shape, tuple(target)))]
 
     def views(self, x: Array, ins: Inputs, shapes: Sequence[Shape | None]) -> list[Array]:
-        return [np.broadcast_to(x, shapes[0])]
+        return [np.broadcast_to(x, shapes[0] or ())]
 
 
 class Tile(View):

@@ -72,8 +72,9 @@ class LayerNormalization(Op):
     def evaluate(self, x, scale, bias=None):
         axes = tuple(range(self._axis(x.ndim), x.ndim))
         dtype = working_dtype(x.dtype)
-        mean, rstd = self._statistics(x.astype(dtype, copy=False), axes)
-        y = (x - mean) * rstd * scale.astype(dtype)
+        wide = x.astype(dtype, copy=False)
+        mean, rstd = self._statistics(wide, axes)
+        y = (wide - mean) * rstd * scale.astype(dtype)
         if bias is not None:
             y = y + bias.astype(dtype)
         stash = from_onnx(self.attr("stash_type", 1))
@@ -86,13 +87,13 @@ class LayerNormalization(Op):
         shape = b.ins[0].shape
         axis = self._axis(len(shape))
         rows, n = math.prod(shape[:axis]), math.prod(shape[axis:])
-        affine = [row_parameter(b, i, shape[axis:]) for i in (1, 2)]
-        if None in affine or affine[0] == 0:
+        scale, bias = (row_parameter(b, i, shape[axis:]) for i in (1, 2))
+        if scale is None or bias is None:
             return False
         stats = [b.output(i) if b.wants(i) else 0 for i in (1, 2)]
         grain = max(1, TASK_FLOATS // n)
         sizes = (rows, n, float(self.attr("epsilon", 1e-5)), self.centered, grain)
-        b.step("normalize_rows", chunks(rows, grain), b.output(0), b.input(0), *affine, *stats, *sizes)
+        b.step("normalize_rows", chunks(rows, grain), b.output(0), b.input(0), scale, bias, *stats, *sizes)
         b.inplace(0, 0)
         return True
 
@@ -221,7 +222,7 @@ def normalize_groups(
     dtype = working_dtype(x.dtype)
     if x.size == 0:
         return x
-    rows = x.astype(dtype, copy=False).reshape(x.shape[0], groups, -1)
+    rows: np.ndarray = x.astype(dtype, copy=False).reshape(x.shape[0], groups, -1)
     mean, var = moments(rows, (2,))
     y = ((rows - mean) / np.sqrt(var + dtype(epsilon))).reshape(x.shape)
     by_channel = (-1,) + (1,) * (x.ndim - 2)

@@ -188,6 +188,15 @@ class MaxRoiPool(Op):
                         y[r, :, ph, pw] = patch.max(axis=(1, 2))
         return [y]
 
+    def lower(self, b: Lowering) -> bool:
+        if not b.is_dtype("float32"):
+            return False
+        N, C, H, W = b.ins[0].shape
+        R, _, oH, oW = b.outs[0].shape
+        scale = float(self.attr("spatial_scale", 1.0))
+        b.step("roi_max_pool", R, b.output(), b.input(0), b.input(1), N, C, H, W, oH, oW, scale)
+        return True
+
 
 def bins(first: int, last: int, count: int, size: int) -> list[slice]:
     """The elements of `count` bins over first..last, clipped to an axis of `size`."""
@@ -257,19 +266,22 @@ def suppress(corners: Array, most: int, overlap) -> list[int]:
     """Positions kept among boxes (4, S) in falling order of score."""
     x1, x2, y1, y2 = corners
     area = (x2 - x1) * (y2 - y1)
-    alive = np.ones(len(area), bool)
+    count = len(area)
+    alive = np.ones(count, bool)
+    scratch = np.empty((3, count), corners.dtype)
     kept: list[int] = []
-    for i in range(len(area)):
+    for i in range(count):
         if not alive[i]:
             continue
         kept.append(i)
         if len(kept) >= most:
             break
-        rest = slice(i + 1, None)
-        width = np.minimum(x2[rest], x2[i]) - np.maximum(x1[rest], x1[i])
-        height = np.minimum(y2[rest], y2[i]) - np.maximum(y1[rest], y1[i])
-        shared = width * height
-        union = area[rest] + area[i] - shared
-        meet = (width > 0) & (height > 0) & (shared > 0) & (area[rest] > 0) & (union > 0) & (area[i] > 0)
-        alive[rest] &= ~(meet & (shared / union > overlap))
+        shared, height, low = scratch[:, i + 1 :]
+        for begin, end, out in ((x1, x2, shared), (y1, y2, height)):
+            np.minimum(end[i + 1 :], end[i], out=out)
+            np.subtract(out, np.maximum(begin[i + 1 :], begin[i], out=low), out=out)
+            np.maximum(out, 0, out=out)
+        np.multiply(shared, height, out=shared)
+        union = np.subtract(np.add(area[i + 1 :], area[i], out=height), shared, out=height)
+        alive[i + 1 :] &= ~(np.divide(shared, union, out=shared) > overlap)
     return kept

@@ -27,8 +27,9 @@ class CumSum(Op):
         x, axis = ins
         if axis.known_shape and axis.shape not in ((), (1,)):
             raise self.fail(f"expected axis to be a scalar, got {axis}")
-        if x.shape is not None and axis.value is not None:
-            self.axis(values(axis)[0], len(x.shape))
+        known = values(axis)
+        if x.shape is not None and known is not None:
+            self.axis(known[0], len(x.shape))
         return [x.without_value()]
 
     def evaluate(self, x, axis):

@@ -102,7 +102,7 @@ class ScatterND(Writing):
 
 
 class TensorScatter(Op):
-    """A cache with `update` written along `axis` from a position of each sample's own on (ONNX TensorScatter, opset 24)."""
+    """A cache with `update` written along `axis`, from where each sample says (ONNX TensorScatter, opset 24)."""
 
     attributes = frozenset({"axis", "mode"})
 

@@ -30,7 +30,7 @@ class Reshaping(View):
 
 
 class Reshape(Reshaping):
-    """The shape in input 1; -1 stands for what is left, 0 for the input's dim unless `allowzero` (ONNX Reshape, opset 5)."""
+    """The shape in input 1; -1 is what is left, 0 the input's dim unless `allowzero` (ONNX Reshape, opset 5)."""
 
     attributes = frozenset({"allowzero"})
 

@@ -62,8 +62,9 @@ def layout_out(b: Lowering, i: int = 0) -> Layout:
 
 
 def _layout(ref: Ref, fact: Fact | None) -> Layout:
-    assert fact is not None and fact.dtype is not None and fact.shape is not None
-    return Layout.of(ref, fact.dtype, [int(d) for d in fact.shape if d is not None])
+    assert fact is not None
+    assert fact.dtype is not None
+    return Layout.of(ref, fact.dtype, [d for d in fact.shape or () if isinstance(d, int)])
 
 
 def contiguous(shape: Sequence[int], item: int) -> tuple[int, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 import numpy as np
 
@@ -10,7 +11,7 @@ from tilewise import dtypes
 from tilewise.graph import UNKNOWN, Fact
 from tilewise.ops.base import Array, Inputs, Op
 
-_CASES = {"NONE": str, "LOWER": str.lower, "UPPER": str.upper}
+_CASES: dict[str, Callable[[str], str]] = {"NONE": str, "LOWER": str.lower, "UPPER": str.upper}
 _OWN_CASE_RULES = ("tr", "az", "lt")
 """Languages whose upper and lower case differ from Unicode's default."""
 
@@ -57,7 +58,7 @@ class StringNormalizer(Op):
 
     def evaluate(self, x):
         self.infer([Fact.of(x)])
-        fold = str if self.attr("is_case_sensitive", 0) else str.lower
+        fold: Callable[[str], str] = str if self.attr("is_case_sensitive", 0) else str.lower
         dropped = {fold(word) for word in self.attr("stopwords") or ()}
         change = _CASES[self.attr("case_change_action", "NONE")]
         kept = [change(word) for word in x.ravel().tolist() if fold(word) not in dropped] or [""]
@@ -65,7 +66,7 @@ class StringNormalizer(Op):
 
 
 class StringSplit(Op):
-    """Each string split at `delimiter` or white space, filled up with empty ones; and counts (ONNX StringSplit, opset 20)."""
+    """Pieces between `delimiter` or white space, filled up with empty ones, and counts (ONNX StringSplit, opset 20)."""
 
     attributes = frozenset({"delimiter", "maxsplit"})
 
@@ -84,7 +85,7 @@ class StringSplit(Op):
 
 
 class RegexFullMatch(Op):
-    """Whether each whole string matches `pattern`, in the syntax that RE2 and Python share (ONNX RegexFullMatch, opset 20)."""
+    """Whether each whole string matches `pattern`, a Python regular expression (ONNX RegexFullMatch, opset 20)."""
 
     attributes = frozenset({"pattern"})
 

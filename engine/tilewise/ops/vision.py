@@ -14,8 +14,9 @@ from tilewise.plan.lowering import Lowering, chunks
 REACH = {"nearest": 0, "linear": 1, "bilinear": 1, "cubic": 2, "bicubic": 2}
 PADDINGS = ("zeros", "border", "reflection")
 
-TAPS = 4096
-"""Points times taps of a block: TW_TAPS of `vision.h`."""
+TAPS = 2048
+POINTS = 512
+"""Points times taps of a block, and points: TW_TAPS and TW_POINTS of `vision.h`."""
 
 FAR = 1e9
 """Places are clamped to this many elements, and NaN to its negative."""
@@ -114,7 +115,7 @@ class GridSample(Op):
             return False
         points = int(np.prod(b.ins[1].shape[1:-1]))
         taps = max(2 * self.reach, 1) ** r
-        block = min(TAPS // taps, max(16, GRAIN // (C * taps)), points)
+        block = min(TAPS // taps, POINTS, max(16, GRAIN // (C * taps)), points)
         b.step(
             "grid_sample",
             N * chunks(points, block),
@@ -128,7 +129,6 @@ class GridSample(Op):
             self.reach,
             PADDINGS.index(self.padding),
             int(self.align),
-            *[1] * (3 - r),
             *sizes,
         )
         return True

@@ -22,6 +22,7 @@ from tilewise.ort.settings import (
     get_version_string,
     set_default_logger_severity,
     set_default_logger_verbosity,
+    set_seed,
 )
 from tilewise.ort.values import OrtValue
 
@@ -48,4 +49,5 @@ __all__ = [
     "get_version_string",
     "set_default_logger_severity",
     "set_default_logger_verbosity",
+    "set_seed",
 ]

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 
 import onnx
 import onnx.checker
 import onnx.defs
-import onnx.shape_inference
 from google.protobuf.message import DecodeError
 
 from tilewise.errors import ModelError, ShapeError, TilewiseError, UnsupportedError
@@ -27,6 +27,9 @@ from tilewise.ort.exceptions import (
 Source = str | bytes
 EXTERNAL_FOLDER = "session.model_external_initializers_file_folder_path"
 """The option that names the folder of external data; by default the model's, for bytes the current one."""
+
+_WRONG_TYPE = re.compile(r"input .* of type .* is not supported, expected ")
+"""How `tilewise.onnx.types.wrong_types` words it."""
 
 
 def source_of(path_or_bytes: object) -> Source:
@@ -77,7 +80,7 @@ def _diagnose(source: Source, error: TilewiseError) -> OrtError:
 def _unsupported(where: str, model: onnx.ModelProto, error: UnsupportedError) -> OrtError:
     if any(finding.op_type == "model" for finding in error.findings):
         return Fail.of(f"{where}{error}")
-    if breach := _broken_node(model) or _broken_types(model):
+    if breach := _broken_node(model) or _broken_type(error):
         return InvalidGraph.of(f"{where}This is an invalid model. Error: {breach}\n{error}")
     unknown = [n for n in model.graph.node if n.domain and not onnx.defs.has(n.op_type, n.domain)]
     if unknown:
@@ -90,10 +93,10 @@ def _unsupported(where: str, model: onnx.ModelProto, error: UnsupportedError) ->
 def _broken_node(model: onnx.ModelProto) -> str:
     """The first thing that ONNX's own checker finds wrong with a node, "" for none."""
     context = onnx.checker.C.CheckerContext()
-    context.ir_version = model.ir_version
-    context.opset_imports = {entry.domain: entry.version for entry in model.opset_import}
     functions = {(function.domain, function.name) for function in model.functions}
     try:
+        context.ir_version = model.ir_version
+        context.opset_imports = {entry.domain: entry.version for entry in model.opset_import}
         for node in model.graph.node if model.opset_import else ():
             # Nodes with graphs are left out: alone, what they capture cannot be found.
             if (node.domain, node.op_type) not in functions and not any(
@@ -102,15 +105,14 @@ def _broken_node(model: onnx.ModelProto) -> str:
                 onnx.checker.check_node(node, context)
     except onnx.checker.ValidationError as error:
         return str(error).partition("\n\n==> Context")[0]
-    return ""
-
-
-def _broken_types(model: onnx.ModelProto) -> str:
-    """The first type that an operator's schema does not allow, "" for none."""
-    try:
-        onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True)
-    except onnx.shape_inference.InferenceError as error:
-        return str(error)
-    except ValueError:  # too large to be looked at
+    except (
+        ValueError,
+        TypeError,
+    ):  # text that is not UTF-8, numbers beyond 32 bits: the checker takes neither
         return ""
     return ""
+
+
+def _broken_type(error: UnsupportedError) -> str:
+    """The first finding of an input whose type the operator's schema does not allow, "" for none."""
+    return next((str(f) for f in error.findings if _WRONG_TYPE.match(f.what)), "")

@@ -100,12 +100,16 @@ class InferenceSession:
         self._enable_fallback = int(kwargs.get("enable_fallback", 1)) == 1
         self._provider_options = choose(providers, provider_options, self._enable_fallback)
         graph = load_graph(source, options._entries.get(EXTERNAL_FOLDER))
-        self._graph = _fix_dims(graph, options._free_dimensions)
+        self._graph = graph = _fix_dims(graph, options._free_dimensions)
+        self._fed = {name: graph.facts.get(name, UNKNOWN) for name in (*graph.inputs, *graph.overridable)}
         self._meta = ModelMetadata.of(graph)
         self._threads = check_threads(max(options.intra_op_num_threads, 0) or None)
         self._profile = Profile(options.profile_file_prefix) if options.enable_profiling else None
         self._runners: dict[frozenset[str], GraphRunner] = {}
-        self._outputs = self._describe_outputs(self._runner(frozenset()).graph)
+        optimized = self._runner(frozenset()).graph
+        self._outputs = self._describe_outputs(optimized)
+        if not graph.overridable:
+            self._graph = optimized  # weights that passes replaced are not kept twice
         if options.optimized_model_filepath:
             _save(source, options)
 
@@ -171,7 +175,7 @@ class InferenceSession:
             raise OrtTypeError(
                 f"run(): incompatible function arguments; expected RunOptions, got {run_options!r}"
             )
-        feeds = check_feeds(input_feed, self._graph.inputs, self._fed_facts())
+        feeds = check_feeds(input_feed, self._graph.inputs, self._fed)
         if run_options is not None and run_options.terminate:
             raise Fail.of("Exiting due to terminate flag being set to true.")
         unique = list(dict.fromkeys(names))
@@ -234,11 +238,7 @@ class InferenceSession:
     # Inside.
 
     def _arg(self, name: str) -> NodeArg:
-        return NodeArg.of(name, self._graph.facts.get(name, UNKNOWN))
-
-    def _fed_facts(self) -> dict[str, Fact]:
-        graph = self._graph
-        return {name: graph.facts.get(name, UNKNOWN) for name in (*graph.inputs, *graph.overridable)}
+        return NodeArg.of(name, self._fed[name])
 
     def _names(self, output_names: Sequence[str] | None) -> list[str]:
         if output_names is None or len(output_names) == 0:

@@ -7,6 +7,7 @@ import operator
 
 import tilewise
 import tilewise_kernels
+from tilewise.ops import generate
 from tilewise.ort.exceptions import OrtRuntimeError, OrtTypeError
 
 API_VERSION = "1.31.1"
@@ -28,6 +29,11 @@ def set_default_logger_severity(severity: int) -> None:
 def set_default_logger_verbosity(verbosity: int) -> None:
     """Accepted; verbose messages have one level only."""
     _integer(verbosity, "set_default_logger_verbosity")
+
+
+def set_seed(seed: int) -> None:
+    """Random numbers of operators without a seed follow from this one, in the order in which they are drawn."""
+    generate.set_seed(abs(_integer(seed, "set_seed")))
 
 
 def disable_telemetry_events() -> None:

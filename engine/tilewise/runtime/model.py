@@ -113,6 +113,12 @@ class Model:
     def __reduce__(self) -> tuple:
         return (_rebuild, (self.graph, self.threads, self._native, self._source))
 
+    def __repr__(self) -> str:
+        def show(names: list[str]) -> str:
+            return ", ".join(f"{name}: {self.graph.facts.get(name, Fact())}" for name in names)
+
+        return f"<Model {self.graph.name!r}: {show(self.graph.inputs)} -> {show(self.graph.outputs)}>"
+
     @property
     def inputs(self) -> list[TensorInfo]:
         """What must be fed, in graph order."""
@@ -184,6 +190,8 @@ class Model:
     def _output_names(self, outputs: Sequence[str] | None) -> list[str]:
         if outputs is None:
             return list(self.graph.outputs)
+        if isinstance(outputs, str):
+            raise InputError(f"outputs: expected a list of names, got the string {outputs!r}")
         unknown = [name for name in outputs if name not in self.graph.outputs]
         if unknown:
             raise InputError(f"no such output(s): {unknown}; the model has {self.graph.outputs}")

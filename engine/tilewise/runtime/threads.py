@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import operator
 import os
 from pathlib import Path
+from typing import SupportsIndex
 
 from tilewise.errors import InputError
 
@@ -19,13 +21,13 @@ def default_threads() -> int:
     return affinity if quota is None else max(1, min(affinity, math.ceil(quota)))
 
 
-def check_threads(threads: int | None) -> int:
+def check_threads(threads: SupportsIndex | None) -> int:
     """`threads` as a count of at least 1; None means `default_threads()`."""
     if threads is None:
         return default_threads()
-    if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
+    if isinstance(threads, bool) or not isinstance(threads, SupportsIndex) or operator.index(threads) < 1:
         raise InputError(f"threads: expected an integer of at least 1 or None, got {threads!r}")
-    return threads
+    return operator.index(threads)
 
 
 def cgroup_quota(root: Path = CGROUP_ROOT, membership: Path = MEMBERSHIP) -> float | None:

@@ -19,9 +19,6 @@ cdef extern from "columns.h" nogil:
         int64_t w
         int64_t tail
         int64_t period
-    void tw_start(int op, float *acc, int64_t w)
-    void tw_fold(int op, float *acc, const float *x, const float *m, const tw_view *v)
-    void tw_gather(int op, float *acc, const tw_view *v)
     void tw_spread(float *acc, const tw_view *v)
     void tw_reduce(int op, float *acc, const float *x, const float *m, const tw_view *v)
     void tw_map(int op, float *y, const float *x, const float *m, const float *k, const tw_view *v)

@@ -25,7 +25,11 @@ static inline int64_t tw_min(int64_t a, int64_t b) { return a < b ? a : b; }
 static inline int64_t tw_max(int64_t a, int64_t b) { return a > b ? a : b; }
 
 /* The greater one, or NaN where either is NaN. */
-static inline float tw_nanmax(float a, float b) { return ((a >= b) | (a != a)) ? a : b; }
+static inline float tw_nanmax(float a, float b)
+{
+    const float greater = a > b ? a : b;
+    return a != a ? a : greater;
+}
 
 static inline float tw_pool_identity(int64_t op) { return op == TW_POOL_MAX ? -INFINITY : 0.0f; }
 
@@ -264,8 +268,11 @@ typedef int32_t tw_bits __attribute__((vector_size(64), aligned(4), may_alias));
         a = join(a, c);                                                              \
         float total = identity;                                                      \
         for (; i < n; i++) total = join_one(total, lift_one(x[i]));                  \
-        for (int k = 0; k < TW_LANES; k++) total = join_one(total, a[k]);            \
-        return total;                                                                \
+        float lane[TW_LANES];                                                        \
+        *(tw_lanes *)lane = a;                                                       \
+        for (int half = TW_LANES / 2; half; half /= 2)                               \
+            for (int k = 0; k < half; k++) lane[k] = join_one(lane[k], lane[k + half]); \
+        return join_one(total, lane[0]);                                             \
     }
 #define TW_ADD(a, b) ((a) + (b))
 #define TW_SELF(v) (v)

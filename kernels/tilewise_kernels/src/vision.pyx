@@ -1,51 +1,55 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, freethreading_compatible=True
 """Kernels that sample float32 images at places given by other tensors."""
 
-from libc.math cimport INFINITY, NAN, ceilf
+from libc.math cimport INFINITY, NAN, ceilf, floorf, roundf
 from libc.stdint cimport int32_t, int64_t, uintptr_t
 
 cdef extern from "vision.h" nogil:
-    enum: TW_TAPS
-    void tw_grid_taps(const float *grid, int64_t n, int64_t axes, const int64_t *size, int64_t reach, int64_t padding,
-                      int64_t align, int32_t *place, float *weight, int32_t *inside)
-    void tw_gather(float *y, const int32_t *x, int64_t n, int64_t taps, const int32_t *place, const float *weight,
-                   const int32_t *inside)
-    int tw_roi_axis(float at, int64_t size, int32_t *low, int32_t *high, float *weight)
+    ctypedef struct tw_taps:
+        pass
+    ctypedef struct tw_sample:
+        pass
+    int64_t tw_grid_taps(tw_taps *all, const float *grid, int64_t n, int64_t axes, const int64_t *size, int64_t reach,
+                         int64_t padding, int align)
+    void tw_gather(float *y, const int32_t *x, int64_t n, int64_t taps, const tw_taps *all)
+    void tw_roi_sample(tw_sample *s, float y, float x, int64_t H, int64_t W)
+    float tw_roi_sum(float total, const float *x, const tw_sample *s, int64_t n)
+    float tw_roi_max(float total, const float *x, const tw_sample *s, int64_t n)
+    float tw_patch_max(const float *x, int64_t W, int64_t h0, int64_t h1, int64_t w0, int64_t w1)
 
 cdef enum:
-    COLUMNS = 1024      # samples of a bin along x that are found at once
-    MOST_SAMPLES = 1 << 20  # along one axis of a region; more is no region of an image
+    SAMPLES = 1024          # of a bin that are found at once
+    MOST_SAMPLES = 1 << 20  # along one axis of a bin; more is no region of an image
+    FAR = 1 << 24
 
 
 cdef void grid_sample(const int64_t *a, int64_t begin, int64_t end) noexcept nogil:
     """y[n, c, p] = x[n, c] sampled at grid[n, p].
 
-    args: y, x, grid, C, points P, block, axes r, reach, padding, align, D, H, W. x (N, C, D, H, W), leading
-    axes being 1 where r < 3; grid (N, P, r), y (N, C, P). A unit is `block` points of one n and all channels.
-    reach: 0 nearest, 1 linear, 2 cubic; block * (taps a point) is at most TW_TAPS. padding: 0 zeros, 1 border,
-    2 reflection. A grid value that is NaN counts as far below -1.
+    args: y, x, grid, C, points P, block, axes r (1 to 3), reach, padding, align, the r sizes of x's spatial axes.
+    x (N, C, *sizes), grid (N, P, r), y (N, C, P). Task i takes `block` points of one n and all channels. reach:
+    0 nearest, 1 linear, 2 cubic; block is at most TW_POINTS, and TW_TAPS over the taps a point. padding: 0 zeros,
+    1 border, 2 reflection. A grid value that is NaN counts as far below -1.
     """
-    cdef int64_t C = a[3], P = a[4], block = a[5], axes = a[6]
-    cdef int64_t plane = a[10] * a[11] * a[12], blocks = (P + block - 1) // block
-    cdef int32_t[TW_TAPS] place
-    cdef int32_t[TW_TAPS] inside
-    cdef float[TW_TAPS] weight
+    cdef int64_t C = a[3], P = a[4], block = a[5], axes = a[6], plane = 1
+    cdef int64_t blocks = (P + block - 1) // block
+    cdef tw_taps all
     cdef const float *grid
     cdef const int32_t *x
     cdef float *y
-    cdef int64_t i, n, c, at, points, taps = 1
+    cdef int64_t i, n, c, at, points, taps
     for i in range(axes):
-        taps *= max(2 * a[7], 1)
+        plane *= a[10 + i]
     for i in range(begin, end):
         n = i // blocks
         at = i % blocks * block
         points = min(block, P - at)
         grid = <const float *><uintptr_t>a[2] + (n * P + at) * axes
-        tw_grid_taps(grid, points, axes, a + 10, a[7], a[8], a[9], place, weight, inside)
+        taps = tw_grid_taps(&all, grid, points, axes, a + 10, a[7], a[8], a[9])
         x = <const int32_t *><uintptr_t>a[1] + n * C * plane
         y = <float *><uintptr_t>a[0] + n * C * P + at
         for c in range(C):
-            tw_gather(y + c * P, x + c * plane, points, taps, place, weight, inside)
+            tw_gather(y + c * P, x + c * plane, points, taps, &all)
 
 
 cdef void affine_grid(const int64_t *a, int64_t begin, int64_t end) noexcept nogil:
@@ -104,37 +108,6 @@ cdef inline bint region(Region *r, const float *roi, float scale, bint half_pixe
     return r.rows >= 0 and r.columns >= 0
 
 
-cdef inline float bin_sum(const Region *r, const float *x, int64_t H, int64_t W, int64_t ph, int64_t columns,
-                          const int32_t *low, const int32_t *high, const float *f, bint maximum,
-                          float total) noexcept nogil:
-    """`total` joined with the samples of one bin in `columns` of its columns; a low of -1 is outside."""
-    cdef int64_t iy, ix
-    cdef int32_t h0 = 0, h1 = 0
-    cdef float g = 0, v, at
-    cdef const float *top
-    cdef const float *bottom
-    for iy in range(r.rows):
-        at = r.top + ph * r.height + (iy + <float>0.5) * r.height / r.rows
-        if not tw_roi_axis(at, H, &h0, &h1, &g):
-            if maximum and columns:
-                total = max(total, <float>0)
-            continue
-        top = x + h0 * W
-        bottom = x + h1 * W
-        for ix in range(columns):
-            if low[ix] < 0:
-                if maximum:
-                    total = max(total, <float>0)
-            elif maximum:
-                v = max((1 - g) * (1 - f[ix]) * top[low[ix]], (1 - g) * f[ix] * top[high[ix]])
-                v = max(v, max(g * (1 - f[ix]) * bottom[low[ix]], g * f[ix] * bottom[high[ix]]))
-                total = max(total, v)
-            else:
-                total += ((1 - g) * (1 - f[ix]) * top[low[ix]] + (1 - g) * f[ix] * top[high[ix]]
-                          + g * (1 - f[ix]) * bottom[low[ix]] + g * f[ix] * bottom[high[ix]])
-    return total
-
-
 cdef void roi_align(const int64_t *a, int64_t begin, int64_t end) noexcept nogil:
     """y[r, c] = bins of x[batch[r], c] under rois[r] (ONNX RoiAlign).
 
@@ -145,50 +118,91 @@ cdef void roi_align(const int64_t *a, int64_t begin, int64_t end) noexcept nogil
     cdef int64_t N = a[4], C = a[5], H = a[6], W = a[7], oH = a[8], oW = a[9], run = a[10]
     cdef int64_t runs = (C + run - 1) // run
     cdef bint maximum = a[12]
-    cdef int32_t[COLUMNS] low
-    cdef int32_t[COLUMNS] high
-    cdef float[COLUMNS] f
+    cdef tw_sample[SAMPLES] s
     cdef Region r
     cdef const float *x
     cdef float *y
-    cdef float start
-    cdef int64_t i, n, c, first, channels, ph, pw, ix, at, columns, image, count
+    cdef float start, v
+    cdef int64_t i, j, n, c, first, channels, p, at, length, image, total
     for i in range(begin, end):
         n = i // runs
         first = i % runs * run
         channels = min(run, C - first)
         y = <float *><uintptr_t>a[0] + (n * C + first) * oH * oW
         image = (<const int64_t *><uintptr_t>a[3])[n]
-        if not region(&r, <const float *><uintptr_t>a[2] + n * 4, <float>(<const double *>(a + 14))[0], a[13], oH,
-                      oW, a[11]) or image < 0 or image >= N:
-            for ix in range(channels * oH * oW):
-                y[ix] = NAN
-            continue
-        x = <const float *><uintptr_t>a[1] + (image * C + first) * H * W
-        count = max(r.rows * r.columns, 1)
-        start = -INFINITY if maximum and r.rows * r.columns > 0 else 0
-        for ix in range(channels * oH * oW):
-            y[ix] = start
-        for pw in range(oW):
+        start = NAN
+        total = 0
+        if image >= 0 and image < N and region(&r, <const float *><uintptr_t>a[2] + n * 4,
+                                               <float>(<const double *>(a + 14))[0], a[13], oH, oW, a[11]):
+            total = r.rows * r.columns
+            start = -INFINITY if maximum and total > 0 else 0
+            x = <const float *><uintptr_t>a[1] + (image * C + first) * H * W
+        for j in range(channels * oH * oW):
+            y[j] = start
+        for p in range(oH * oW):
             at = 0
-            while at < r.columns:
-                columns = min(<int64_t>COLUMNS, r.columns - at)
-                for ix in range(columns):
-                    low[ix] = -1
-                    tw_roi_axis(r.left + pw * r.width + (at + ix + <float>0.5) * r.width / r.columns, W, low + ix,
-                                high + ix, f + ix)
+            while at < total:
+                length = min(<int64_t>SAMPLES, total - at)
+                for j in range(length):
+                    tw_roi_sample(
+                        s + j, r.top + p // oW * r.height + ((at + j) // r.columns + <float>0.5) * r.height / r.rows,
+                        r.left + p % oW * r.width + ((at + j) % r.columns + <float>0.5) * r.width / r.columns, H, W)
+                at += length
                 for c in range(channels):
-                    for ph in range(oH):
-                        ix = (c * oH + ph) * oW + pw
-                        y[ix] = bin_sum(&r, x + c * H * W, H, W, ph, columns, low, high, f, maximum, y[ix])
-                at += columns
-        if not maximum:
-            for ix in range(channels * oH * oW):
-                y[ix] /= count
+                    v = y[c * oH * oW + p]
+                    if maximum:
+                        v = tw_roi_max(v, x + c * H * W, s, length)
+                    else:
+                        v = tw_roi_sum(v, x + c * H * W, s, length)
+                    y[c * oH * oW + p] = v if maximum or at < total else v / total
+
+
+cdef inline int64_t bin_edge(float edge, int64_t first, int64_t size) noexcept nogil:
+    """Where a bin begins or ends, clipped to an axis of `size`."""
+    return min(max(<int64_t>edge + first, <int64_t>0), size)
+
+
+cdef inline int64_t corner(float at) noexcept nogil:
+    """The whole element nearest to `at`, half away from zero; what is no place of an image is far away."""
+    return <int64_t>roundf(min(max(at, <float>-FAR), <float>FAR)) if at == at else -FAR
+
+
+cdef void roi_max_pool(const int64_t *a, int64_t begin, int64_t end) noexcept nogil:
+    """y[r, c] = maximum of the bins of x[rois[r, 0], c] under rois[r, 1:] (ONNX MaxRoiPool).
+
+    args: y, x, rois, N, C, H, W, oH, oW, scale. x (N, C, H, W), rois (R, 5), y (R, C, oH, oW); task i is region i.
+    An empty bin is 0; a region of another image than these N is NaN.
+    """
+    cdef int64_t N = a[3], C = a[4], H = a[5], W = a[6], oH = a[7], oW = a[8]
+    cdef float scale = <float>(<const double *>(a + 9))[0], step_h, step_w
+    cdef const float *roi
+    cdef const float *x
+    cdef float *y
+    cdef int64_t r, c, p, top, left, h0, h1, w0, w1
+    for r in range(begin, end):
+        roi = <const float *><uintptr_t>a[2] + r * 5
+        y = <float *><uintptr_t>a[0] + r * C * oH * oW
+        if not (roi[0] > -1 and roi[0] < N):
+            for p in range(C * oH * oW):
+                y[p] = NAN
+            continue
+        x = <const float *><uintptr_t>a[1] + <int64_t>roi[0] * C * H * W
+        left = corner(roi[1] * scale)
+        top = corner(roi[2] * scale)
+        step_w = <float>max(corner(roi[3] * scale) - left + 1, <int64_t>1) / oW
+        step_h = <float>max(corner(roi[4] * scale) - top + 1, <int64_t>1) / oH
+        for p in range(oH * oW):
+            h0 = bin_edge(floorf(p // oW * step_h), top, H)
+            h1 = bin_edge(ceilf((p // oW + 1) * step_h), top, H)
+            w0 = bin_edge(floorf(p % oW * step_w), left, W)
+            w1 = bin_edge(ceilf((p % oW + 1) * step_w), left, W)
+            for c in range(C):
+                y[c * oH * oW + p] = tw_patch_max(x + c * H * W, W, h0, h1, w0, w1)
 
 
 KERNELS = {
     "affine_grid": <uintptr_t>&affine_grid,
     "grid_sample": <uintptr_t>&grid_sample,
     "roi_align": <uintptr_t>&roi_align,
+    "roi_max_pool": <uintptr_t>&roi_max_pool,
 }

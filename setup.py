@@ -9,7 +9,14 @@ from setuptools import Extension, find_packages, setup
 
 SOURCES = Path("kernels/tilewise_kernels/src")
 MACHINE = platform.machine().lower()
-FLAGS = ["-O3", "-g0", "-fno-math-errno", "-fno-trapping-math", "-fno-tree-loop-distribute-patterns", "-Wno-unused-function"]
+FLAGS = [
+    "-O3",
+    "-g0",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    "-fno-tree-loop-distribute-patterns",
+    "-Wno-unused-function",
+]
 MARCH = {"v2": ["-march=x86-64-v2"], "v3": ["-march=x86-64-v3"], "v4": ["-march=x86-64-v4"], "base": []}
 WIDE = ["-mprefer-vector-width=512"]
 V4_FLAGS = {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"}
@@ -25,9 +32,9 @@ def host_level() -> str:
     except OSError:
         return "v2"
     flags = set(next((line for line in lines if line.startswith("flags")), "").split())
-    if V4_FLAGS | V3_FLAGS <= flags:
+    if flags >= V4_FLAGS | V3_FLAGS:
         return "v4"
-    return "v3" if V3_FLAGS <= flags else "v2"
+    return "v3" if flags >= V3_FLAGS else "v2"
 
 
 def levels() -> list[str]:

@@ -54,9 +54,11 @@ def conv_transpose(x, w, b=None, *, stride=1, pads=None, dilation=1, group=1, ou
     return y if b is None else y + b.astype(np.float64).reshape(-1, *[1] * n)
 
 
-def deform_conv(x, w, offset, b=None, mask=None, *, stride=1, pads=(0, 0, 0, 0), dilation=1, group=1, offset_group=1):
+def deform_conv(
+    x, w, offset, b=None, mask=None, *, stride=1, pads=(0, 0, 0, 0), dilation=1, group=1, offset_group=1
+):
     """Deformable convolution, one output and tap at a time."""
-    n, c, height, width = x.shape
+    n, c = x.shape[:2]
     outs, depth, kh, kw = w.shape
     oh, ow = offset.shape[2:]
     y = np.zeros((n, outs, oh, ow))

@@ -55,7 +55,11 @@ CASES = {
     "3x3 strides 2, 1": ((1, 3, 17, 16), (8, 3, 3, 3), {"pads": (1, 1, 1, 1), "stride": (2, 1)}),
     "3x3 dilation 2": ((1, 3, 12, 13), (8, 3, 3, 3), {"pads": (2, 2, 2, 2), "dilation": 2}),
     "3x3 dilation 12 on 14": ((1, 3, 14, 14), (8, 3, 3, 3), {"pads": (12,) * 4, "dilation": 12}),
-    "dilation and stride": ((1, 3, 14, 14), (8, 3, 3, 3), {"pads": (4,) * 4, "dilation": (3, 4), "stride": 2}),
+    "dilation and stride": (
+        (1, 3, 14, 14),
+        (8, 3, 3, 3),
+        {"pads": (4,) * 4, "dilation": (3, 4), "stride": 2},
+    ),
     "7x7 stride 2": ((1, 3, 32, 32), (15, 3, 7, 7), {"pads": (3, 3, 3, 3), "stride": 2}),
     "11x11 stride 4": ((1, 3, 35, 35), (13, 3, 11, 11), {"stride": 4}),
     "kernel as large as the image": ((2, 4, 5, 6), (7, 4, 5, 6), {}),
@@ -176,11 +180,24 @@ def test_conv_transpose(case, biased):
     xs, ws, form = TRANSPOSED[case]
     args = [rand(*xs), rand(*ws)] + [rand(ws[1] * form.get("group", 1))] * biased
     want = oracles.conv_transpose(*args, **form).astype(np.float32)
-    more = {k: [v] * (len(xs) - 2) if isinstance(v, int) else list(v) for k, v in form.items() if k == "output_padding"}
+    more = {
+        k: [v] * (len(xs) - 2) if isinstance(v, int) else list(v)
+        for k, v in form.items()
+        if k == "output_padding"
+    }
     rest = {k: v for k, v in form.items() if k != "output_padding"}
     attrs = attributes(len(xs) - 2, **rest) | more
     constants = range(1, len(args))
-    check("ConvTranspose", args, attrs, constants=constants, oracle=lambda *_: want, rtol=1e-4, atol=1e-4, kernel=True)
+    check(
+        "ConvTranspose",
+        args,
+        attrs,
+        constants=constants,
+        oracle=lambda *_: want,
+        rtol=1e-4,
+        atol=1e-4,
+        kernel=True,
+    )
     check("ConvTranspose", args, attrs, oracle=lambda *_: want, rtol=1e-4, atol=1e-4)
 
 
@@ -227,5 +244,7 @@ def test_deform_conv(case, masked):
     args = [rand(n, c, h, w), weight, offset, rand(outs)] + [rand(n, groups * k * k, oh, ow)] * masked
     want = oracles.deform_conv(*args, **form).astype(np.float32)
     attrs = attributes(2, **{k: v for k, v in form.items() if k != "offset_group"}, offset_group=groups)
-    check("DeformConv", args, attrs, constants=(1, 3), oracle=lambda *_: want, rtol=1e-4, atol=1e-4, kernel=True)
+    check(
+        "DeformConv", args, attrs, constants=(1, 3), oracle=lambda *_: want, rtol=1e-4, atol=1e-4, kernel=True
+    )
     check("DeformConv", args, attrs, oracle=lambda *_: want, rtol=1e-4, atol=1e-4)

@@ -69,7 +69,16 @@ def test_gemm(m, trans_a, trans_b, c, constants):
     if c is not None:
         want = want + args[2]
     constants = [i for i in constants if i < len(args)]
-    check("Gemm", args, attrs, constants=constants, oracle=lambda *_: want.astype(np.float32), rtol=1e-4, atol=1e-4, kernel=True)
+    check(
+        "Gemm",
+        args,
+        attrs,
+        constants=constants,
+        oracle=lambda *_: want.astype(np.float32),
+        rtol=1e-4,
+        atol=1e-4,
+        kernel=True,
+    )
 
 
 def test_gemm_beta():
@@ -117,7 +126,11 @@ def test_einsum(equation):
 
 @pytest.mark.parametrize(
     ("equation", "shapes", "word"),
-    [("ij,jk->ik", ((3, 4),), "2 terms"), ("ij,jk->ik", ((3, 4), (5, 6)), "'j'"), ("ijk", ((3, 4),), "does not fit")],
+    [
+        ("ij,jk->ik", ((3, 4),), "2 terms"),
+        ("ij,jk->ik", ((3, 4), (5, 6)), "'j'"),
+        ("ijk", ((3, 4),), "does not fit"),
+    ],
 )
 def test_einsum_refuses(equation, shapes, word):
     with pytest.raises(tw.TilewiseError, match=word):

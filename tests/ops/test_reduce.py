@@ -154,7 +154,7 @@ def test_noop_with_empty_axes(op):
     for noop, expected in ((1, lambda x, *_: rest(x)), (0, plain(op, None))):
         attrs = {"noop_with_empty_axes": noop}
         check(op, [x], attrs, oracle=expected, kernel=True)
-        check(op, [x, none], attrs, constants=(1,), oracle=expected)
+        check(op, [x, none], attrs, constants=(1,), oracle=expected, kernel=True)
 
 
 EMPTY = {

@@ -350,3 +350,13 @@ def test_ours_name_every_unsupported_node() -> None:
     proto = model(nodes, [value("x", [1])], [value("y", [1])])
     with pytest.raises(TilewiseError, match=r"(?s)a_foo.*a_bar"):
         tilewise.InferenceSession(proto.SerializeToString())
+
+
+def test_damage_that_the_diagnosis_itself_meets() -> None:
+    """Text that is not UTF-8, and a version beyond 32 bits."""
+    for data in (
+        relu().replace(b"a_relu", b"a_\xa7elu"),
+        with_(lambda m: setattr(m.opset_import[0], "version", 1 << 40)),
+    ):
+        with pytest.raises(TilewiseError):
+            tilewise.InferenceSession(data)

@@ -123,8 +123,11 @@ def test_fold_affine_arithmetic(nodes):
 
 
 def test_fold_affine_minds_the_rank():
-    text = "g (float[N,4,5,6,7] x, float[3,4,1,1,1] w, float[6,1,1] k) => (float[N,3,5,6,7] y) { c = Conv(x, w) y = Mul(c, k) }"
-    graph = graph_of(text.replace("5,6,7", "6,5,7"), w=rand(3, 4, 1, 1, 1), k=rand(6, 1, 1))
+    text = """
+    g (float[N,4,6,5,7] x, float[3,4,1,1,1] w, float[6,1,1] k) => (float[N,3,6,5,7] y)
+    { c = Conv(x, w) y = Mul(c, k) }
+    """
+    graph = graph_of(text, w=rand(3, 4, 1, 1, 1), k=rand(6, 1, 1))
     assert kinds(optimize(graph)) == ["Conv", "Mul"]
 
 
@@ -135,7 +138,8 @@ ACTIVATIONS = {
     "y = HardSwish(c)": "HardSwish",
     "y = LeakyRelu <alpha: float = 0.3> (c)": "LeakyRelu",
     "y = HardSigmoid <alpha: float = 0.3, beta: float = 0.4> (c)": "HardSigmoid",
-    "lo = Constant <value_float: float = -0.5> () hi = Constant <value_float: float = 0.75> () y = Clip(c, lo, hi)": "Clip",
+    """lo = Constant <value_float: float = -0.5> () hi = Constant <value_float: float = 0.75> ()
+       y = Clip(c, lo, hi)""": "Clip",
     "hi = Constant <value_float: float = 0.75> () y = Clip(c, , hi)": "Clip",
     "g = Sigmoid(c) y = Mul(c, g)": "Swish",
     "g = Sigmoid(c) y = Mul(g, c)": "Swish",
@@ -172,6 +176,17 @@ def test_activation_stays_where_the_pattern_does_not_hold(nodes):
     optimized = optimize(graph)
     assert "Conv" in kinds(optimized)
     assert_equal_results(graph, optimized, x=rand(2, 4, 8, 8))
+
+
+def test_fuse_activation_of_batch_norm():
+    text = """
+    g (float[N,6,8,8] x, float[6] s, float[6] b, float[6] m, float[6] v) => (float[N,6,8,8] y)
+    { n = BatchNormalization(x, s, b, m, v) y = Relu(n) }
+    """
+    graph = graph_of(text, **norm_constants(6))
+    optimized = optimize(graph)
+    assert kinds(optimized) == ["FusedBatchNormalization"]
+    assert_equal_results(graph, optimized, x=rand(2, 6, 8, 8))
 
 
 @pytest.mark.parametrize("order", ["c, x", "x, c"])

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from tilewise.errors import ShapeError, UnsupportedError, Unsupported
+from tilewise.errors import ShapeError, Unsupported, UnsupportedError
 from tilewise.graph import UNKNOWN, Fact, Node
 from tilewise.graph.facts import Shape
 from tilewise.graph.facts import broadcast as broadcast_dims

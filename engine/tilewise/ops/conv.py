@@ -115,10 +115,12 @@ def convolve(x: np.ndarray, w: np.ndarray, windows: Windows, group: int) -> np.n
     x = np.pad(x.astype(wide), ((0, 0), (0, 0), *zip(windows.begins, ends, strict=True)))
     spans = tuple(extent(k, d) for k, d in zip(windows.kernel, windows.dilations, strict=True))
     views = sliding_window_view(x, spans, tuple(range(2, 2 + n)))
+    steps = zip(windows.out, windows.strides, strict=True)
     views = views[
-        (slice(None), slice(None))
-        + tuple(slice(None, o * s, s) for o, s in zip(windows.out, windows.strides, strict=True))
-        + tuple(slice(None, None, d) for d in windows.dilations)
+        :,
+        :,
+        *(slice(None, o * s, s) for o, s in steps),
+        *(slice(None, None, d) for d in windows.dilations),
     ]
     depth, outs = w.shape[1], w.shape[0] // group
     parts = [
@@ -210,8 +212,8 @@ class Problem:
 class Image:
     """The image as the taps read it: planes padded and split into phases, so that all reads have unit stride.
 
-    size: D, H, W of one phase. starts: [phases, 5], see `phase_table`. taps: where each lies, in floats from a channel's
-    first phase; `channel` floats from channel to channel.
+    size: D, H, W of one phase. starts: [phases, 5], see `phase_table`. taps: where each lies, in floats from a
+    channel's first phase; `channel` floats from channel to channel.
     """
 
     size: tuple[int, int, int]

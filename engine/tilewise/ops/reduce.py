@@ -46,6 +46,7 @@ class Reduce(Op):
     """
 
     attributes = frozenset({"axes", "keepdims", "noop_with_empty_axes"})
+    empty_constants = True
     axes_input_since: ClassVar[int] = 18
     take: ClassVar[int] = SUM
     fold: ClassVar[int] = SUM

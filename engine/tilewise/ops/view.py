@@ -12,7 +12,9 @@ from tilewise.plan.lowering import Lowering
 
 
 class View(Op):
-    """Base of operators that only rearrange, repeat or select elements of input 0; other inputs are parameters."""
+    """Base of operators that rearrange, repeat or select elements of input 0; other inputs are parameters."""
+
+    empty_constants = True
 
     def views(self, x: Array, ins: Inputs, shapes: Sequence[Shape | None]) -> list[Array]:
         """One view of `x` for each output, with its elements in its order; the shape may be finer.

@@ -71,11 +71,11 @@ class GridSample(Op):
 
     def evaluate(self, x, grid):
         N, C, *sizes = x.shape
-        points = grid.reshape(N, -1, len(sizes))
+        points = grid.reshape(N, int(np.prod(grid.shape[1:-1])), len(sizes))
         if grid.dtype not in (np.float32, np.float64):
             points = points.astype(np.float32)
         axes = [self._taps(points[..., len(sizes) - 1 - d], size) for d, size in enumerate(sizes)]
-        flat = x.reshape(N, C, -1)
+        flat = x.reshape(N, C, int(np.prod(sizes)))
         shape = (N, C, *grid.shape[1:-1])
         if self.reach == 0:
             place, _, inside = combine(axes, sizes, [0] * len(sizes))
@@ -193,8 +193,8 @@ class AffineGrid(Op):
 
     def evaluate(self, theta, size):
         sizes = [int(s) for s in size[2:]]
-        if not fits(theta.shape, len(sizes)):
-            raise self.fail(f"expected theta of shape (N, r, r + 1) for size {list(size)}, got {theta.shape}")
+        if not fits(theta.shape, len(sizes)) or len(theta) != size[0]:
+            raise self.fail(f"expected theta of shape (N, r, r + 1) for size {size}, got {theta.shape}")
         places = [self._places(s) for s in sizes]
         mesh = np.meshgrid(*places, indexing="ij")[::-1]
         points = np.stack([*mesh, np.ones(sizes)], axis=-1).reshape(-1, len(sizes) + 1)

@@ -1,51 +1,67 @@
-"""Let a convolution apply the activation that follows it."""
+"""Let a convolution or batch normalization apply the activation that follows it."""
 
 from __future__ import annotations
 
 from tilewise.graph import Graph, Node
-from tilewise.passes.rewrite import Rewriter, is_convolution
+from tilewise.passes.rewrite import Rewriter
 
 Activation = tuple[str, float, float]
+FUSED = {
+    ("", "Conv"): "FusedConv",
+    ("tilewise", "FusedConv"): "FusedConv",
+    ("", "BatchNormalization"): "FusedBatchNormalization",
+}
+"""Operators that can apply an activation, and the internal one that does."""
 _INFINITY = float("inf")
 
 
 def fuse_activation(graph: Graph) -> None:
     """Activation(Conv(x)) becomes FusedConv, for single nodes and for x * Sigmoid(x) and x * HardSigmoid(x)."""
     rewriter = Rewriter(graph)
-    for conv in rewriter.nodes():
-        if is_convolution(conv) and not conv.attrs.get("activation"):
-            match = _single(rewriter, conv) or _gated(rewriter, conv)
+    for node in rewriter.nodes():
+        if (
+            (node.domain, node.op_type) in FUSED
+            and not node.attrs.get("activation")
+            and not any(node.outputs[1:])
+        ):
+            match = _single(rewriter, node) or _gated(rewriter, node)
             if match is not None:
-                _fuse(rewriter, conv, *match)
+                _fuse(rewriter, node, *match)
     rewriter.finish()
 
 
-def _fuse(rewriter: Rewriter, conv: Node, activation: Activation, nodes: list[Node]) -> None:
+def _fuse(rewriter: Rewriter, node: Node, activation: Activation, nodes: list[Node]) -> None:
     name, alpha, beta = activation
-    attrs = dict(conv.attrs, activation=name, activation_alpha=alpha, activation_beta=beta)
+    attrs = dict(node.attrs, activation=name, activation_alpha=alpha, activation_beta=beta)
     fused = Node(
-        "FusedConv", conv.inputs, list(nodes[-1].outputs), attrs, conv.name, "tilewise", conv.version
+        FUSED[node.domain, node.op_type],
+        node.inputs,
+        list(nodes[-1].outputs),
+        attrs,
+        node.name,
+        "tilewise",
+        node.version,
     )
-    rewriter.replace([conv, *nodes], fused)
+    rewriter.replace([node, *nodes], fused)
 
 
-def _single(rewriter: Rewriter, conv: Node) -> tuple[Activation, list[Node]] | None:
+def _single(rewriter: Rewriter, node: Node) -> tuple[Activation, list[Node]] | None:
     """One node that is all that reads the result."""
-    readers = rewriter.readers(conv.outputs[0])
-    if len(readers) != 1 or not rewriter.only_read_by(conv.outputs[0], readers[0]):
+    readers = rewriter.readers(node.outputs[0])
+    if len(readers) != 1 or not rewriter.only_read_by(node.outputs[0], readers[0]):
         return None
-    activation = _activation(rewriter, readers[0], conv.outputs[0])
+    activation = _activation(rewriter, readers[0], node.outputs[0])
     return None if activation is None else (activation, [readers[0]])
 
 
-def _gated(rewriter: Rewriter, conv: Node) -> tuple[Activation, list[Node]] | None:
+def _gated(rewriter: Rewriter, node: Node) -> tuple[Activation, list[Node]] | None:
     """x * gate(x), where the gate and the product are all that reads x."""
-    readers = rewriter.readers(conv.outputs[0])
+    readers = rewriter.readers(node.outputs[0])
     gate = next((n for n in readers if n.op_type in ("Sigmoid", "HardSigmoid") and not n.domain), None)
     product = next((n for n in readers if n.op_type == "Mul" and not n.domain), None)
-    if gate is None or product is None or not rewriter.only_read_by(conv.outputs[0], gate, product):
+    if gate is None or product is None or not rewriter.only_read_by(node.outputs[0], gate, product):
         return None
-    if sorted(product.inputs) != sorted([conv.outputs[0], gate.outputs[0]]):
+    if sorted(product.inputs) != sorted([node.outputs[0], gate.outputs[0]]):
         return None
     if not rewriter.only_read_by(gate.outputs[0], product):
         return None

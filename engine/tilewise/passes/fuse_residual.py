@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from tilewise.graph import UNKNOWN, Fact, Graph, Node
 from tilewise.ops.inference import infer
-from tilewise.passes.rewrite import Rewriter, is_convolution
+from tilewise.passes.rewrite import Rewriter
 
 
 def fuse_residual(graph: Graph) -> None:
     """Add(Conv(x), r), or Sum of two, becomes FusedConv(x, w, b, r) where r has the shape of its result."""
-    if not any(is_convolution(node) for node in graph.nodes):
+    if not any(_is_conv(node) for node in graph.nodes):
         return
     facts = infer(graph, {name: graph.facts.get(name, UNKNOWN) for name in graph.inputs})
     rewriter = Rewriter(graph)
@@ -24,7 +24,7 @@ def _fuse(rewriter: Rewriter, add: Node, facts: dict[str, Fact]) -> None:
     found = [
         (rewriter.position(conv), i, conv)
         for i, conv in enumerate(producers)
-        if conv is not None and not conv.domain and conv.op_type == "Conv"
+        if conv is not None and _is_conv(conv)
         if rewriter.only_read_by(add.inputs[i], add) and add.inputs[0] != add.inputs[1]
     ]
     if not found or not _same_shape(*(facts[name] for name in add.inputs)):
@@ -35,6 +35,10 @@ def _fuse(rewriter: Rewriter, add: Node, facts: dict[str, Fact]) -> None:
         "FusedConv", inputs, list(add.outputs), dict(conv.attrs), conv.name, "tilewise", conv.version
     )
     rewriter.replace([conv, add], fused)
+
+
+def _is_conv(node: Node) -> bool:
+    return not node.domain and node.op_type == "Conv"
 
 
 def _same_shape(a: Fact, b: Fact) -> bool:

@@ -8,8 +8,6 @@ import numpy as np
 
 from tilewise.graph import Graph, Node
 
-CONVOLUTIONS = (("", "Conv"), ("tilewise", "FusedConv"))
-
 
 class Rewriter:
     """A graph under change: who makes and who reads each value, kept up to date through `replace`.
@@ -79,7 +77,3 @@ class Rewriter:
         self._producers.update({name: new for name in new.outputs if name})
         for name in dict.fromkeys(new.reads()):
             self._consumers.setdefault(name, []).append(new)
-
-
-def is_convolution(node: Node | None) -> bool:
-    return node is not None and (node.domain, node.op_type) in CONVOLUTIONS

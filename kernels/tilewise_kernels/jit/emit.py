@@ -11,7 +11,6 @@ from numba.extending import intrinsic
 
 from tilewise_kernels.registry import VECTOR_FLOATS
 
-
 VECTOR = VECTOR_FLOATS
 TILE_ROWS = 14 if VECTOR == 16 else 6
 """Rows of a tile that leave registers for its operands."""

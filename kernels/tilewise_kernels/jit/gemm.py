@@ -99,7 +99,7 @@ def tile_panel(a, x, w, y, bias, residual, panel, row, mr, buffer, alpha, beta):
 def tile_gemm(a, begin, end):
     buffer = tile_buffer()
     alpha, beta = load_double(address_of(a) + 8 * 23), load_double(address_of(a) + 8 * 24)
-    k, rows, groups, panels, height = a[8], a[9], a[10], a[11], a[14]
+    rows, groups, panels, height = a[9], a[10], a[11], a[14]
     tiles = (rows + height - 1) // height
     row_blocks, panel_blocks = (tiles + a[13] - 1) // a[13], (panels + a[12] - 1) // a[12]
     for task in range(begin, end):

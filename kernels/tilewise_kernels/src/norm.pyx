@@ -84,7 +84,8 @@ cdef inline void plane_stats(float *mean, float *var, const float *x, int64_t N,
     var[0] = <float>(total / (N * inner))
 
 
-cdef inline void average_groups(float *out, const float *sums, int64_t groups, int64_t size, int64_t count) noexcept nogil:
+cdef inline void average_groups(float *out, const float *sums, int64_t groups, int64_t size,
+                                int64_t count) noexcept nogil:
     """out[g] = the sum of `size` consecutive sums, divided by `count`."""
     cdef int64_t g, i
     cdef float total

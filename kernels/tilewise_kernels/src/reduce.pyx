@@ -221,7 +221,10 @@ cdef void lp_normalize(const int64_t *a, int64_t begin, int64_t end) noexcept no
 
 
 cdef void hardmax(const int64_t *a, int64_t begin, int64_t end) noexcept nogil:
-    """y[o, index[o, i], i] = 1 and 0 elsewhere. args: 0 y, 1 index (int64), 2 outer, 3 rows, 4 inner, 5 outer a task."""
+    """y[o, index[o, i], i] = 1 and 0 elsewhere.
+
+    args: 0 y, 1 index (int64), 2 outer, 3 rows, 4 inner, 5 outer a task.
+    """
     cdef int64_t o, i, block = a[3] * a[4]
     cdef float *y
     cdef const int64_t *index
@@ -233,7 +236,8 @@ cdef void hardmax(const int64_t *a, int64_t begin, int64_t end) noexcept nogil:
             y[index[i] * a[4] + i] = 1
 
 
-cdef inline void scan_row(float *y, const float *x, int64_t n, int64_t step, bint exclusive, bint product) noexcept nogil:
+cdef inline void scan_row(float *y, const float *x, int64_t n, int64_t step, bint exclusive,
+                          bint product) noexcept nogil:
     """Running sums or products of n floats, `step` apart."""
     cdef float total = <float>product, before
     cdef int64_t i

@@ -37,6 +37,7 @@ def both(op, inputs, attrs=None, **more):
 
 
 GATHERS = [
+    # shape, shape of the indices, axis
     ((5,), (3,), 0),
     ((5, 4), (), 0),
     ((5, 4), (2, 3), 1),
@@ -59,28 +60,22 @@ def test_gather_of_other_kinds():
     both("Gather", [strings(3, 2), np.array([2, -1], np.int32)], {"axis": 0})
     both("Gather", [data(3, 2, dtype=ml_dtypes.bfloat16), ints(1)], oracle=lambda x, i: x[i])
     check("Gather", [data(3, 2), np.zeros((0,), np.int64)], constants=(1,))
-    check(
-        "Gather",
-        [data(300, 200), indices(400, limit=200)],
-        {"axis": 1},
-        constants=(1,),
-        opset=7,
-        kernel=True,
-        oracle=lambda x, i: x[:, i],
-    )
+    large = [data(300, 200), indices(400, limit=200)]
+    check("Gather", large, {"axis": 1}, constants=(1,), opset=7, oracle=lambda x, i: x[:, i], kernel=True)
 
 
-@pytest.mark.parametrize(
-    ("shape", "index_shape", "axis"),
-    [
-        ((5,), (7,), 0),
-        ((3, 4), (3, 4), 1),
-        ((3, 4), (2, 6), 1),
-        ((3, 4), (9, 4), 0),
-        ((2, 3, 4), (2, 3, 1), -1),
-        ((2, 3, 4), (1, 5, 2), -2),
-    ],
-)
+ELEMENTS = [
+    # shape, shape of the indices, axis
+    ((5,), (7,), 0),
+    ((3, 4), (3, 4), 1),
+    ((3, 4), (2, 6), 1),
+    ((3, 4), (9, 4), 0),
+    ((2, 3, 4), (2, 3, 1), -1),
+    ((2, 3, 4), (1, 5, 2), -2),
+]
+
+
+@pytest.mark.parametrize(("shape", "index_shape", "axis"), ELEMENTS)
 @pytest.mark.parametrize("dtype", ITEMS)
 def test_gather_elements(shape, index_shape, axis, dtype):
     x, index = data(*shape, dtype=dtype), indices(*index_shape, limit=shape[axis])
@@ -96,18 +91,19 @@ def test_gather_elements(shape, index_shape, axis, dtype):
     both("GatherElements", [x, index], {"axis": axis}, oracle=oracle)
 
 
-@pytest.mark.parametrize(
-    ("shape", "tuples", "batch"),
-    [
-        ((5,), (3, 1), 0),
-        ((3, 4), (2,), 0),
-        ((3, 4), (5, 1), 0),
-        ((3, 4, 5), (2, 2, 2), 0),
-        ((2, 3, 4), (2, 5, 1), 1),
-        ((2, 3, 4, 5), (2, 3, 2), 2),
-        ((2, 3, 4), (2, 2), 1),
-    ],
-)
+TUPLES = [
+    # shape, shape of the indices, batch_dims
+    ((5,), (3, 1), 0),
+    ((3, 4), (2,), 0),
+    ((3, 4), (5, 1), 0),
+    ((3, 4, 5), (2, 2, 2), 0),
+    ((2, 3, 4), (2, 5, 1), 1),
+    ((2, 3, 4), (2, 2), 1),
+    ((2, 3, 4, 5), (2, 3, 2), 2),
+]
+
+
+@pytest.mark.parametrize(("shape", "tuples", "batch"), TUPLES)
 def test_gather_nd(shape, tuples, batch):
     x = data(*shape)
     limits = np.array(shape[batch : batch + tuples[-1]])

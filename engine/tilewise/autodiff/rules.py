@@ -134,8 +134,8 @@ def _spread(s: Step, dy: str) -> str:
 
 
 def _mean(s: Step) -> str:
-    results, terms = (s("CastLike", s("Size", name), s.dy) for name in (s.y, s.x[0]))
-    return _spread(s, s("Div", s("Mul", s.dy, results), terms))
+    terms = s("Div", s("Size", s.x[0]), s("Size", s.y))
+    return _spread(s, s("Div", s.dy, s("CastLike", terms, s.dy)))
 
 
 def _matmul(s: Step) -> str:

@@ -92,7 +92,8 @@ class ConstantOfShape(Op):
         return [np.full(fact.shape, self._value(), fact.dtype)]
 
     def lower(self, b: Lowering) -> bool:
-        return fill(b, layout_out(b), b.const(self._value()))
+        fill(b, layout_out(b), b.const(self._value()))
+        return True
 
 
 class Range(Op):

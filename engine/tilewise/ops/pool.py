@@ -18,7 +18,8 @@ MAX, AVERAGE, L1, L2, LP = range(5)
 """What the kernels of `pool.pyx` call `op`."""
 
 ROW = 4096
-"""Floats that the kernels hold at once: TW_POOL_ROW of `pool.h`."""
+LANES = 16
+"""Floats that the kernels hold at once, and work on together: TW_POOL_ROW and TW_LANES of `pool.h`."""
 
 GRAIN = 32768
 """Floats that a task reads, about."""
@@ -62,12 +63,12 @@ class WindowPool(Op):
             return lower_planes(b, op, p)
         table: object = 0
         if counts is not None:
-            ones = [np.ones(1)] * (3 - n)
-            table = b.const(np.concatenate([*ones, *counts]).astype(np.float32))
+            tables = [np.ones(1)] * (3 - n) + counts + [np.ones(LANES)]
+            table = b.const(np.concatenate(tables).astype(np.float32))
         kernel, units, cost = choose(shape, windows)
         grain = max(1, GRAIN // cost)
-        tasks = chunks(units, grain)
-        b.step(kernel, tasks, b.output(), b.input(0), units, grain, op, p, table, *geometry(windows))
+        args = (b.output(), b.input(0), shape[0] * shape[1], units, grain, op, p, table, *geometry(windows))
+        b.step(kernel, chunks(units, grain), *args)
         return True
 
 
@@ -108,8 +109,8 @@ class MaxPool(WindowPool):
         strides = [0] * (5 - len(shape)) + self._index_strides(shape)
         units = int(np.prod([*shape[:2], *windows.out[:-1]]))
         grain = max(1, GRAIN // (int(np.prod(windows.kernel)) * windows.out[-1]))
-        args = (b.output(), b.input(0), units, grain, MAX, 0.0, 0, *geometry(windows), b.output(1), *strides)
-        b.step("pool_argmax", chunks(units, grain), *args)
+        args = (b.output(), b.input(0), shape[0] * shape[1], units, grain, MAX, 0.0, 0, *geometry(windows))
+        b.step("pool_argmax", chunks(units, grain), *args, b.output(1), *strides)
         return True
 
 
@@ -330,8 +331,10 @@ def choose(shape: Shape, windows: Windows) -> tuple[str, int, int]:
     planes = shape[0] * shape[1]
     spans = [extent(k, d) for k, d in zip(windows.kernel, windows.dilations, strict=True)]
     touched = [(o - 1) * s + span for o, s, span in zip(windows.out, windows.strides, spans, strict=True)]
-    if len(touched) < 3 and np.prod(touched) <= ROW:
-        return "pool_planes", planes, int(np.prod(touched) * (len(touched) + 1))
+    begin, width = windows.begins[-1], windows.sizes[-1]
+    frame = int(np.prod(touched[:-1])) * (width + max(begin, touched[-1] - begin - width)) + begin
+    if len(touched) < 3 and frame <= ROW:
+        return "pool_planes", planes, frame * (len(touched) + 1)
     rows = int(np.prod(windows.out[:-1]))
     taps_above = int(np.prod(windows.kernel[:-1]))
     return "pool_rows", planes * rows, taps_above * touched[-1] + windows.kernel[-1] * windows.out[-1]

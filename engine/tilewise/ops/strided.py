@@ -83,22 +83,25 @@ def distance(base: Array, view: Array) -> int:
     return view.__array_interface__["data"][0] - base.__array_interface__["data"][0]
 
 
-def fill(b: Lowering, dst: Layout, scalar: Ref) -> bool:
-    """Emit dst[...] = scalar, one element of the same dtype; see `copy`."""
+def fill(b: Lowering, dst: Layout, scalar: Ref) -> None:
+    """Emit dst[...] = scalar, one element of the same dtype."""
     src = Layout.of(scalar, dst.array.dtype, ())
-    return copy(b, dst, src.seen(np.broadcast_to(src.array, dst.array.shape)))
+    copy(b, dst, src.seen(np.broadcast_to(src.array, dst.array.shape)))
 
 
-def copy(b: Lowering, dst: Layout, src: Layout) -> bool:
-    """Emit dst[...] = src, of one shape and without overlap; False where it has more dims than kernels walk."""
+def copy(b: Lowering, dst: Layout, src: Layout) -> None:
+    """Emit dst[...] = src, of one shape and dtype and without overlap.
+
+    A ValueError for more dims than kernels walk, which takes an array of 2**30 elements at least.
+    """
     item, dims = collapse(dst.array.shape, dst.array.strides, src.array.strides, dst.array.itemsize)
     if len(dims) <= 1 and all(d[1:] == (item, item) for d in dims):
         nbytes = item * math.prod(n for n, _, _ in dims)
         b.step("copy", chunks(nbytes, TASK_BYTES), dst.ref, src.ref, nbytes, TASK_BYTES)
-        return True
+        return
     mode, outer, rows, cols = _arrange(dims, item)
     if len(outer) + 2 > MAX_DIMS:
-        return False
+        raise ValueError(f"a copy of {len(outer) + 2} dims, expected at most {MAX_DIMS}")
     row_block, col_block = _blocks(mode, rows[0], cols[0], item)
     walk = [*outer, _in_blocks(rows, row_block), _in_blocks(cols, col_block)]
     units = math.prod(n for n, _, _ in walk)
@@ -107,7 +110,6 @@ def copy(b: Lowering, dst: Layout, src: Layout) -> bool:
     strides = (rows[1], cols[1], rows[2], cols[2])
     flat = (value for dim in walk for value in dim)
     b.step("strided_copy", chunks(units, grain), dst.ref, src.ref, *sizes, *strides, len(walk), *flat)
-    return True
 
 
 def collapse(

@@ -23,6 +23,7 @@ from tilewise.ops import (
     matrix,
     movement,
     norm,
+    pad,
     pool,
     quantize,
     reduce,
@@ -36,6 +37,7 @@ from tilewise.ops import (
     softmax,
     sort,
     text,
+    training,
     transposed,
     unary,
     vision,
@@ -69,9 +71,10 @@ TABLE: dict[tuple[str, str], type[Op]] = {
     ("", "Squeeze"): shape.Squeeze,
     ("", "Unsqueeze"): shape.Unsqueeze,
     # join
-    ("", "CenterCropPad"): join.CenterCropPad,
     ("", "Concat"): join.Concat,
-    ("", "Pad"): join.Pad,
+    # pad
+    ("", "CenterCropPad"): pad.CenterCropPad,
+    ("", "Pad"): pad.Pad,
     # index
     ("", "Compress"): index.Compress,
     ("", "Gather"): index.Gather,
@@ -249,6 +252,8 @@ TABLE: dict[tuple[str, str], type[Op]] = {
     # gradients
     ("tilewise", "FillLike"): gradient.FillLike,
     ("tilewise", "SumTo"): gradient.SumTo,
+    # training
+    ("ai.onnx.preview.training", "Gradient"): training.Gradient,
     # vision
     ("", "AffineGrid"): vision.AffineGrid,
     ("", "GridSample"): vision.GridSample,

@@ -18,10 +18,10 @@ cdef extern from "pool.h" nogil:
 cdef void pool_rows(const int64_t *a, int64_t begin, int64_t end) noexcept nogil:
     """Windows over 1 to 3 axes, output row by output row.
 
-    args: y, x, rows, grain, op, p, counts, then input, output, kernel, stride, dilation and leading pad, three
-    each (depth, height, width). Rows are those of all planes; task i computes `grain` of them. counts: for an
-    average, float32 numbers of taps along the output's depth, height and width; else 0. The dilated kernel's
-    width is at most TW_POOL_ROW.
+    args: y, x, planes, rows, grain, op, p, counts, then input, output, kernel, stride, dilation and leading pad,
+    three each (depth, height, width). Rows are those of all planes; task i computes `grain` of them. counts: for
+    an average, float32 numbers of taps along the output's depth, height, and width with TW_LANES more; else 0. The
+    dilated kernel's width is at most TW_POOL_ROW.
     """
     tw_pool_rows(<const tw_windows *>a, begin, end)
 
@@ -29,7 +29,8 @@ cdef void pool_rows(const int64_t *a, int64_t begin, int64_t end) noexcept nogil
 cdef void pool_planes(const int64_t *a, int64_t begin, int64_t end) noexcept nogil:
     """Windows over small planes. args: as for pool_rows, depths being 1 and `rows` the number of planes.
 
-    The part of the padded plane that windows touch has at most TW_POOL_ROW elements.
+    The rows that windows touch, each as wide as the input and the greater of its paddings, and one padding more
+    have at most TW_POOL_ROW elements.
     """
     tw_pool_planes(<const tw_windows *>a, begin, end)
 
@@ -40,7 +41,7 @@ cdef void pool_argmax(const int64_t *a, int64_t begin, int64_t end) noexcept nog
     args: as for pool_rows, then indices, and what one step along the input's depth, height and width adds to an
     index.
     """
-    tw_pool_argmax(<const tw_windows *>a, <int64_t *><uintptr_t>a[25], a + 26, begin, end)
+    tw_pool_argmax(<const tw_windows *>a, <int64_t *><uintptr_t>a[26], a + 27, begin, end)
 
 
 cdef void pool_global(const int64_t *a, int64_t begin, int64_t end) noexcept nogil:

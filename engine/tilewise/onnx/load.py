@@ -17,7 +17,6 @@ from tilewise.onnx.attributes import attribute_value
 from tilewise.onnx.external import ExternalFiles
 from tilewise.onnx.fields import domain, element_type, text, type_fact
 from tilewise.onnx.functions import Frame, Functions, Key, opset_versions
-from tilewise.onnx.gradients import expand_gradients
 from tilewise.onnx.legacy import upgrade
 from tilewise.onnx.schema import fill_defaults, max_opset
 from tilewise.onnx.tensors import sparse_array, tensor_array
@@ -123,7 +122,7 @@ def _graph_of(model: onnx.ModelProto, files: ExternalFiles) -> Graph:
     for name in ("producer_name", "producer_version", "domain", "doc_string"):
         graph.info[name] = text(getattr(model, name), name)
     graph.info["graph_doc_string"] = text(model.graph.doc_string, "graph: doc_string")
-    return expand_gradients(upgrade(graph))
+    return upgrade(graph)
 
 
 class Importer:

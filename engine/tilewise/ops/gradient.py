@@ -33,16 +33,3 @@ class SumTo(Op):
             return False
         b.alias(0, 0)
         return True
-
-
-class FillLike(Op):
-    """A tensor of input 0's dtype and shape that holds the attribute `value` everywhere."""
-
-    attributes = frozenset({"value"})
-
-    def infer(self, ins: Inputs) -> list[Fact]:
-        assert ins[0] is not None
-        return [Fact(ins[0].dtype, ins[0].shape)]
-
-    def evaluate(self, x):
-        return [np.full(x.shape, self.attr("value", 0.0), x.dtype)]

@@ -88,18 +88,21 @@ class QuantizeLinear(Linear):
         if precision.name not in FLOATS:
             precision = np.dtype(np.float32)
         y = x.astype(precision) / self.spread(scale, x.shape).astype(precision)
-        if to.name in _STORED:
-            return [self._stored(wide(y), zero, to)]
-        y = wide(y) if zero is None else wide(y) + self.spread(zero, x.shape).astype(np.float32)
-        return [convert(y, to, bool(self.attr("saturate", 1)))]
+        zero = None if zero is None else self.spread(zero, x.shape)
+        return [stored(wide(y), zero, to, bool(self.attr("saturate", 1)))]
 
-    def _stored(self, y: Array, zero: Array | None, to: np.dtype) -> Array:
-        from ml_dtypes import iinfo
 
-        y = np.rint(y).astype(np.float64)
-        if zero is not None:
-            y = y + self.spread(zero, y.shape).astype(np.float64)
-        return np.clip(y, int(iinfo(to).min), int(iinfo(to).max)).astype(np.int32).astype(to)
+def stored(y: Array, zero: Array | None, to: np.dtype, saturate: bool = True) -> Array:
+    """y, in float32 or float64 and already scaled, as a quantized type: rounded, ties to even, shifted by a zero
+    point that broadcasts against it, and saturated; `saturate` is for float8 types alone."""
+    if to.name not in _STORED:
+        return convert(y if zero is None else y + zero.astype(np.float32), to, saturate)
+    from ml_dtypes import iinfo
+
+    y = np.rint(y).astype(np.float64)
+    if zero is not None:
+        y = y + zero.astype(np.float64)
+    return np.clip(y, int(iinfo(to).min), int(iinfo(to).max)).astype(np.int32).astype(to)
 
 
 class DequantizeLinear(Linear):

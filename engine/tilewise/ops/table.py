@@ -250,7 +250,6 @@ TABLE: dict[tuple[str, str], type[Op]] = {
     ("", "RMSNormalization"): norm.RMSNormalization,
     ("tilewise", "FusedBatchNormalization"): batch_norm.FusedBatchNormalization,
     # gradients
-    ("tilewise", "FillLike"): gradient.FillLike,
     ("tilewise", "SumTo"): gradient.SumTo,
     # training
     ("ai.onnx.preview.training", "Gradient"): training.Gradient,

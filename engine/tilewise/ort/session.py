@@ -25,7 +25,7 @@ from tilewise.ort.options import GraphOptimizationLevel, RunOptions, SessionOpti
 from tilewise.ort.profiling import Profile
 from tilewise.ort.providers import Providers, choose
 from tilewise.ort.values import OrtValue
-from tilewise.passes import optimize
+from tilewise.passes import PASSES, optimize
 from tilewise.plan.plan import StepInfo
 from tilewise.runtime.model import GraphRunner
 from tilewise.runtime.threads import check_threads
@@ -270,9 +270,9 @@ class InferenceSession:
         overridden = fed & set(self._graph.overridable)
         runner = self._runners.get(overridden)
         if runner is None:
-            graph = _override(self._graph, overridden)
-            if self._sess_options.graph_optimization_level != GraphOptimizationLevel.ORT_DISABLE_ALL:
-                graph = optimize(graph)
+            level = self._sess_options.graph_optimization_level
+            disable = PASSES if level == GraphOptimizationLevel.ORT_DISABLE_ALL else ()
+            graph = optimize(_override(self._graph, overridden), disable)
             runner = self._runners.setdefault(overridden, GraphRunner(graph))
         return runner
 

@@ -242,6 +242,8 @@ def _touch(buffer: Buffer, index: int) -> None:
 def _mergeable(new: Buffer, old: Buffer, index: int) -> bool:
     if old.kind != "arena" or new.kind not in ("arena", "output") or new.nbytes != old.nbytes:
         return False
+    if new.last == index and new.kind != "output":  # an unread result; a second one must not share the input
+        return False
     return old.last == index and new.first == index
 
 

@@ -40,9 +40,7 @@ static inline float tw_plus(float a, float b) { return a + b; }
 static inline float tw_pool_identity(int64_t op) { return op == TW_POOL_MAX ? -INFINITY : 0.0f; }
 
 /* For j = 0 ... n - 1 and on to the end of the run of TW_LANES. */
-#define TW_EACH(n)                                   \
-    for (int64_t run = 0; run < (n); run += TW_LANES) \
-        for (int64_t j = run; j < run + TW_LANES; j++)
+#define TW_EACH(n) for (int64_t j = 0, whole = tw_whole(n); j < whole; j++)
 
 #define TW_POOL_LOOPS(name, join)                                                                                \
     static inline void name##_first(float *restrict t, const float *const *rows, int64_t count, int64_t n)       \

@@ -26,12 +26,27 @@ def test_shared_values() -> None:
     check_gradients("h = Mul(a, a) i = Exp(h) j = Add(h, i) k = Mul(j, a) y = Add(k, h)", {"a": (2, 3)})
 
 
+LAYERS = """
+    h = Gemm(x, w1, b1) r = Relu(h) z = MatMul(r, w2) s = Sigmoid(z)
+    d = Sub(s, t) p = Mul(d, d) y = ReduceMean <keepdims = 0> (p)"""
+LAYER_SHAPES = {"x": (5, 3), "w1": (3, 4), "b1": (4,), "w2": (4, 2), "t": (1, 2)}
+
+
 def test_two_layers_with_a_loss() -> None:
-    body = """
-        h = Gemm(x, w1, b1) r = Relu(h) z = MatMul(r, w2) s = Sigmoid(z)
-        d = Sub(s, t) p = Mul(d, d) y = ReduceMean <keepdims = 0> (p)"""
-    shapes = {"x": (5, 3), "w1": (3, 4), "b1": (4,), "w2": (4, 2), "t": (1, 2)}
-    check_gradients(body, shapes, low=-1, high=1)
+    check_gradients(LAYERS, LAYER_SHAPES, low=-1, high=1)
+
+
+def test_kernels_agree_with_float64() -> None:
+    results = {}
+    for kind, dtype in (("float", np.float32), ("double", np.float64)):
+        graph = graph_of(LAYERS, {n: f"{kind}{list(shape)}" for n, shape in LAYER_SHAPES.items()})
+        graph.outputs = list(backward(graph, {"y": None}, list(LAYER_SHAPES)).values())
+        rng = np.random.default_rng(3)
+        feeds = {name: rng.uniform(-1, 1, shape).astype(dtype) for name, shape in LAYER_SHAPES.items()}
+        results[kind] = list(Model(optimize(graph)).run(feeds).values())
+    for got, want in zip(results["float"], results["double"], strict=True):
+        assert got.dtype == np.float32
+        np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-6)
 
 
 def test_unused_inputs_get_zeros() -> None:

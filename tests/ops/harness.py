@@ -26,8 +26,12 @@ def one_node(
     outputs: int = 1,
     constants: Sequence[int] = (),
     domain: str = "",
+    version: int = 1,
 ) -> onnx.ModelProto:
-    """A model of one node with inputs x0, x1, ... and outputs y0, ...; those in `constants` are initializers."""
+    """A model of one node with inputs x0, x1, ... and outputs y0, ...; those in `constants` are initializers.
+
+    version: of `domain`, for an operator that is not of ONNX's own.
+    """
     names = [f"x{i}" if array is not None else "" for i, array in enumerate(inputs)]
     node = helper.make_node(op_type, names, [f"y{i}" for i in range(outputs)], domain=domain, **(attrs or {}))
     feeds = [
@@ -44,7 +48,7 @@ def one_node(
     )
     for info in graph.output:
         info.ClearField("type")
-    imports = [helper.make_opsetid("", opset)] + ([helper.make_opsetid(domain, 1)] if domain else [])
+    imports = [helper.make_opsetid("", opset)] + ([helper.make_opsetid(domain, version)] if domain else [])
     return helper.make_model(graph, opset_imports=imports, ir_version=min(onnx.IR_VERSION, 10))
 
 
@@ -60,6 +64,8 @@ def check(
     rtol: float = 1e-5,
     atol: float = 1e-6,
     kernel: bool | None = None,
+    domain: str = "",
+    version: int = 1,
 ) -> list[np.ndarray]:
     """Assert that the node agrees with the oracle (`onnx.reference` by default), natively and in NumPy.
 
@@ -67,7 +73,8 @@ def check(
     False that the node runs on the host. Facts inferred from concrete and from symbolic shapes are held against
     the results too. Returns the expected arrays.
     """
-    proto = one_node(op_type, inputs, attrs, opset=opset, outputs=outputs, constants=constants)
+    form: dict = {"opset": opset, "outputs": outputs, "domain": domain, "version": version}
+    proto = one_node(op_type, inputs, attrs, constants=constants, **form)
     feeds = {f"x{i}": a for i, a in enumerate(inputs) if a is not None and i not in constants}
     expected = _expected(proto, inputs, feeds, oracle)
     model = load(proto.SerializeToString())

@@ -16,6 +16,7 @@ from onnx import TensorProto, helper
 import tilewise
 from tests.ort.models import FLOAT, INT64, add, model, node, relu, value
 from tilewise import TilewiseError
+from tilewise.ort.capi import onnxruntime_pybind11_state as state
 
 X = np.ones((2, 3, 4), np.float32)
 
@@ -325,8 +326,8 @@ def test_exceptions_are_distinct_types(ort) -> None:
     names = (
         "EPFail EngineError Fail InvalidArgument InvalidGraph InvalidProtobuf ModelLoaded NoModel NoSuchFile"
     )
-    state = ort.capi.onnxruntime_pybind11_state
-    types = [getattr(state, name) for name in (*names.split(), "NotImplemented", "RuntimeException")]
+    theirs = ort.capi.onnxruntime_pybind11_state
+    types = [getattr(theirs, name) for name in (*names.split(), "NotImplemented", "RuntimeException")]
     for one_type in types:
         assert issubclass(one_type, Exception)
         assert [other for other in types if issubclass(other, one_type)] == [one_type]
@@ -334,8 +335,6 @@ def test_exceptions_are_distinct_types(ort) -> None:
 
 
 def test_ours_are_tilewise_errors_that_pickle() -> None:
-    from tilewise.ort.capi import onnxruntime_pybind11_state as state
-
     error = state.InvalidArgument.of("why")
     assert isinstance(error, TilewiseError)
     copy = pickle.loads(pickle.dumps(error))
@@ -360,3 +359,11 @@ def test_damage_that_the_diagnosis_itself_meets() -> None:
     ):
         with pytest.raises(TilewiseError):
             tilewise.InferenceSession(data)
+
+
+def test_what_only_passes_find() -> None:
+    node_ = helper.make_node("Gradient", ["x"], ["g"], domain="ai.onnx.preview.training", xs=["x"], y="y")
+    proto = model([node("Erf", ["x"], ["y"]), node_], [value("x", [1])], [value("g", [1])])
+    proto.opset_import.add(domain="ai.onnx.preview.training", version=1)
+    with pytest.raises(state.NotImplemented, match="a_erf"):
+        tilewise.InferenceSession(proto.SerializeToString())

@@ -47,7 +47,9 @@ class Emitter:
         inputs = [names.get(name, name) for name in node.inputs]
         names.update({name: self._fresh(node.op_type) for name in node.outputs if name})
         outputs = [names.get(name, "") for name in node.outputs]
-        self.graph.nodes.append(replace(node, inputs=inputs, outputs=outputs, attrs=dict(node.attrs), name=""))
+        self.graph.nodes.append(
+            replace(node, inputs=inputs, outputs=outputs, attrs=dict(node.attrs), name="")
+        )
 
     def _fresh(self, hint: str) -> str:
         name = next(n for i in self._numbers if (n := f"{self._prefix}/{hint}_{i}") not in self._taken)

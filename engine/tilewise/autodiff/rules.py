@@ -119,8 +119,9 @@ def _expand(s: Step, dy: str) -> str:
 
 def _transpose(s: Step) -> str:
     perm = s.node.attrs.get("perm")
-    inverse = {} if perm is None else {"perm": [int(axis) for axis in np.argsort(perm)]}
-    return s("Transpose", s.dy, **inverse)
+    if perm is None:
+        return s("Transpose", s.dy)
+    return s("Transpose", s.dy, perm=[int(axis) for axis in np.argsort(perm)])
 
 
 def _spread(s: Step, dy: str) -> str:

@@ -24,6 +24,7 @@ from tilewise.ops.tiles import (
     row_panels,
 )
 from tilewise.ops.windows import Windows, extent, read_windows
+from tilewise.ops.winograd import accepts_winograd, winograd_conv
 from tilewise.plan.lowering import Lowering, Ref, chunks
 
 PLANE_FLOATS = 8192
@@ -83,8 +84,8 @@ class Conv(Op):
             return False
         problem = Problem.of(self, b)
         for accepts, implement in IMPLEMENTATIONS:
-            if accepts(problem):
-                implement(self, b, problem)
+            if accepts(problem, b):
+                implement(b, problem)
                 return True
         return False
 
@@ -311,7 +312,7 @@ def packed_weights(b: Lowering, p: Problem) -> Ref:
     return pack_rows(b, b.input(1), p.group, outs, k, (outs * k, k, 1))
 
 
-def tile_conv(op: Conv, b: Lowering, p: Problem) -> None:
+def tile_conv(b: Lowering, p: Problem) -> None:
     """Any convolution: the padded image, then one matrix product that reads it in place."""
     depth, outs, pixels = p.c // p.group, p.oc // p.group, p.out[0] * p.out[1] * p.out[2]
     residual = optional(b, 3)
@@ -347,7 +348,7 @@ def optional(b: Lowering, i: int) -> Ref | int:
     return b.input(i) if i < len(b.ins) and b.ins[i] is not None else 0
 
 
-def accepts_depthwise(p: Problem) -> bool:
+def accepts_depthwise(p: Problem, b: Lowering) -> bool:
     if p.c != p.group or p.size[0] != 1 or p.kernel[0] != 1 or p.pad[0]:
         return False
     _, _, pitch = p.image.size
@@ -361,7 +362,7 @@ def depthwise_rows(p: Problem) -> int:
     return min(per_phase - halo, (ROW_FLOATS - VECTOR) // pitch, p.out[1])
 
 
-def depthwise_conv(op: Conv, b: Lowering, p: Problem) -> None:
+def depthwise_conv(b: Lowering, p: Problem) -> None:
     """One input channel a group: taps over a padded plane, no product."""
     rows = depthwise_rows(p)
     pitch, halo = p.image.size[2], p.image.size[1] - p.out[1]
@@ -397,5 +398,14 @@ def depthwise_conv(op: Conv, b: Lowering, p: Problem) -> None:
         b.inplace(0, 3)
 
 
-IMPLEMENTATIONS = ((accepts_depthwise, depthwise_conv), (lambda p: True, tile_conv))
+def winograd(b: Lowering, p: Problem) -> None:
+    """3x3 with stride 1 and enough channels."""
+    winograd_conv(b, p, optional(b, 2), optional(b, 3))
+
+
+IMPLEMENTATIONS = (
+    (accepts_depthwise, depthwise_conv),
+    (accepts_winograd, winograd),
+    (lambda p, b: True, tile_conv),
+)
 """Fastest first, the universal one last."""

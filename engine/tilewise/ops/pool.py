@@ -18,8 +18,8 @@ MAX, AVERAGE, L1, L2, LP = range(5)
 """What the kernels of `pool.pyx` call `op`."""
 
 ROW = 4096
-LANES = 16
-"""Floats that the kernels hold at once, and work on together: TW_POOL_ROW and TW_LANES of `pool.h`."""
+RUN = 16
+"""Floats that the kernels hold at once, and work on together: TW_POOL_ROW and TW_POOL_RUN of `pool.h`."""
 
 GRAIN = 32768
 """Floats that a task reads, about."""
@@ -63,7 +63,7 @@ class WindowPool(Op):
             return lower_planes(b, op, p)
         table: object = 0
         if counts is not None:
-            tables = [np.ones(1)] * (3 - n) + counts + [np.ones(LANES)]
+            tables = [np.ones(1)] * (3 - n) + counts + [np.ones(RUN)]
             table = b.const(np.concatenate(tables).astype(np.float32))
         kernel, units, cost = choose(shape, windows)
         grain = max(1, GRAIN // cost)
@@ -104,7 +104,7 @@ class MaxPool(WindowPool):
             return self.lower_as(b, MAX)
         shape = b.ins[0].shape
         windows = self.windows(shape)
-        if b.ins[0].dtype != "float32" or len(shape) > 5 or not b.wants(0):
+        if b.ins[0].dtype != "float32" or len(shape) > 5 or not b.wants(0) or np.prod(shape[2:]) >= 2**31:
             return False
         strides = [0] * (5 - len(shape)) + self._index_strides(shape)
         units = int(np.prod([*shape[:2], *windows.out[:-1]]))

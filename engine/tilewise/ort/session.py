@@ -18,7 +18,7 @@ from tilewise.graph.facts import Dim, Shape
 from tilewise.onnx.types import type_name
 from tilewise.ops.inference import infer
 from tilewise.ort.binding import IOBinding
-from tilewise.ort.exceptions import Fail, InvalidArgument, OrtTypeError, while_running
+from tilewise.ort.exceptions import Fail, InvalidArgument, OrtTypeError, status_of, while_running
 from tilewise.ort.feeds import check_feeds
 from tilewise.ort.loading import EXTERNAL_FOLDER, load_graph, read, source_of
 from tilewise.ort.options import GraphOptimizationLevel, RunOptions, SessionOptions
@@ -106,8 +106,11 @@ class InferenceSession:
         self._threads = check_threads(max(options.intra_op_num_threads, 0) or None)
         self._profile = Profile(options.profile_file_prefix) if options.enable_profiling else None
         self._runners: dict[frozenset[str], GraphRunner] = {}
-        optimized = self._runner(frozenset()).graph
-        self._outputs = self._describe_outputs(optimized)
+        try:
+            optimized = self._runner(frozenset()).graph
+            self._outputs = self._describe_outputs(optimized)
+        except TilewiseError as error:
+            raise status_of(error).of(f"Exception during initialization: {error}") from error
         if not graph.overridable:
             self._graph = optimized  # weights that passes replaced are not kept twice
         if options.optimized_model_filepath:

@@ -2,13 +2,13 @@
 #ifndef TILEWISE_POOL_H
 #define TILEWISE_POOL_H
 
-#include <math.h>
-#include <stdint.h>
+#include "nanmax.h"
+
 #include <string.h>
 
 enum { TW_POOL_MAX = 0, TW_POOL_AVERAGE = 1, TW_POOL_L1 = 2, TW_POOL_L2 = 3, TW_POOL_LP = 4 };
 enum { TW_POOL_ROW = 4096 }; /* floats of a row, or of a padded plane, that are worked on at once */
-enum { TW_LANES = 16 };      /* buffers are worked on in whole runs of so many, and have room for more */
+enum { TW_POOL_RUN = 16 };      /* buffers are worked on in whole runs of so many, and have room for more */
 
 /* Arguments of the windowed kernels, in this order; triples are depth, height, width. */
 typedef struct {
@@ -19,44 +19,54 @@ typedef struct {
     int64_t grain;       /* units a task */
     int64_t op;
     double p;            /* of TW_POOL_LP */
-    const float *counts; /* of TW_POOL_AVERAGE: how many taps count, along depth, height, and width with TW_LANES more */
+    const float *counts; /* of TW_POOL_AVERAGE: how many taps count, along depth, height, and width with TW_POOL_RUN more */
     int64_t in[3], out[3], kernel[3], stride[3], dilation[3], pad[3];
 } __attribute__((may_alias)) tw_windows;
 
-typedef float tw_row[TW_POOL_ROW + 4 * TW_LANES];
+typedef float tw_pool_row[TW_POOL_ROW + 4 * TW_POOL_RUN];
 
 static inline int64_t tw_min(int64_t a, int64_t b) { return a < b ? a : b; }
 static inline int64_t tw_max(int64_t a, int64_t b) { return a > b ? a : b; }
-static inline int64_t tw_whole(int64_t n) { return (n + TW_LANES - 1) / TW_LANES * TW_LANES; }
-
-/* The greater one, or NaN where either is NaN. */
-static inline float tw_nanmax(float a, float b)
-{
-    const float greater = a > b ? a : b;
-    return a != a ? a : greater;
-}
-static inline float tw_plus(float a, float b) { return a + b; }
+static inline int64_t tw_whole(int64_t n) { return (n + TW_POOL_RUN - 1) / TW_POOL_RUN * TW_POOL_RUN; }
 
 static inline float tw_pool_identity(int64_t op) { return op == TW_POOL_MAX ? -INFINITY : 0.0f; }
 
-/* For j = 0 ... n - 1 and on to the end of the run of TW_LANES. */
+/* For j = 0 ... n - 1 and on to the end of the run of TW_POOL_RUN. */
 #define TW_EACH(n) for (int64_t j = 0, whole = tw_whole(n); j < whole; j++)
 
-#define TW_POOL_LOOPS(name, join)                                                                                \
-    static inline void name##_first(float *restrict t, const float *const *rows, int64_t count, int64_t n)       \
-    {                                                                                                            \
-        const float *restrict a = rows[0], *restrict b = rows[1], *restrict c = rows[2];                         \
-        if (count == 1) TW_EACH(n) t[j] = a[j];                                                                  \
-        else if (count == 2) TW_EACH(n) t[j] = join(a[j], b[j]);                                                 \
-        else TW_EACH(n) t[j] = join(join(a[j], b[j]), c[j]);                                                     \
-    }                                                                                                            \
-    static inline void name##_next(float *restrict t, const float *restrict x, int64_t n)                        \
-    {                                                                                                            \
-        TW_EACH(n) t[j] = join(t[j], x[j]);                                                                      \
+/* t = the maximum of one to three rows. */
+static inline void tw_pool_max_first(float *t, const float *const *rows, int64_t count, int64_t n)
+{
+    const float *a = rows[0], *b = rows[1], *c = rows[2];
+    const int64_t end = tw_whole(n);
+    for (int64_t j = 0; j < end; j += TW_MAX_LANES) {
+        tw_maxima v = tw_max_load(a + j);
+        if (count > 1) v = tw_max_join(v, tw_max_load(b + j));
+        if (count > 2) v = tw_max_join(v, tw_max_load(c + j));
+        tw_max_store(t + j, v);
     }
+}
 
-TW_POOL_LOOPS(tw_pool_max, tw_nanmax)
-TW_POOL_LOOPS(tw_pool_sum, tw_plus)
+static inline void tw_pool_max_next(float *t, const float *x, int64_t n)
+{
+    const int64_t end = tw_whole(n);
+    for (int64_t j = 0; j < end; j += TW_MAX_LANES)
+        tw_max_store(t + j, tw_max_join(tw_max_load(t + j), tw_max_load(x + j)));
+}
+
+/* t = the sum of one to three rows. */
+static inline void tw_pool_sum_first(float *restrict t, const float *const *rows, int64_t count, int64_t n)
+{
+    const float *restrict a = rows[0], *restrict b = rows[1], *restrict c = rows[2];
+    if (count == 1) TW_EACH(n) t[j] = a[j];
+    else if (count == 2) TW_EACH(n) t[j] = a[j] + b[j];
+    else TW_EACH(n) t[j] = a[j] + b[j] + c[j];
+}
+
+static inline void tw_pool_sum_next(float *restrict t, const float *restrict x, int64_t n)
+{
+    TW_EACH(n) t[j] += x[j];
+}
 
 /* A row under construction: up to three rows are joined at a stroke. */
 typedef struct {
@@ -128,9 +138,9 @@ static inline const float *tw_pool_slide(const tw_windows *g, const float *t, fl
 
 /* Join the columns [lo, hi) of every input row under the windows of one output row into t; a row is copied to
    `spare` where it cannot be read beyond hi, or has to be lifted. */
-static inline void tw_pool_gather(const tw_windows *g, int64_t row, int64_t lo, int64_t hi, float *t, float *spare)
+static inline void tw_pool_gather(const tw_windows *g, int64_t plane, int64_t od, int64_t oh, int64_t lo, int64_t hi,
+                                  float *t, float *spare)
 {
-    const int64_t oh = row % g->out[1], od = row / g->out[1] % g->out[0], plane = row / (g->out[1] * g->out[0]);
     const int64_t size = g->in[0] * g->in[1] * g->in[2], n = hi - lo;
     const float *x = g->x + plane * size, *end = g->x + g->planes * size;
     const int lifted = g->op != TW_POOL_MAX && g->op != TW_POOL_AVERAGE;
@@ -144,7 +154,7 @@ static inline void tw_pool_gather(const tw_windows *g, int64_t row, int64_t lo, 
             if (h < 0 || h >= g->in[1]) continue;
             const float *from = x + (d * g->in[1] + h) * g->in[2] + lo;
             if (lifted || from + tw_whole(n) > end) {
-                float *copy = spare + joint.held % 3 * TW_LANES; /* rows of a run or less may be held together */
+                float *copy = spare + joint.held % 3 * TW_POOL_RUN; /* rows of a run or less may be held together */
                 memcpy(copy, from, n * sizeof(float));
                 tw_pool_lift(g->op, (float)g->p, copy, n);
                 from = copy;
@@ -159,24 +169,31 @@ static inline void tw_pool_gather(const tw_windows *g, int64_t row, int64_t lo, 
 /* Rows [begin, end) * grain of the output: first down the rows under the windows, then along the result. */
 static inline void tw_pool_rows(const tw_windows *g, int64_t begin, int64_t end)
 {
-    tw_row t, u, spare;
+    tw_pool_row t, u, spare;
     const int64_t oH = g->out[1], oW = g->out[2], stride = g->stride[2];
     const int64_t span = (g->kernel[2] - 1) * g->dilation[2] + 1, block = (TW_POOL_ROW - span) / stride + 1;
     const int64_t last = tw_min(end * g->grain, g->units);
     const float identity = tw_pool_identity(g->op), *counts = g->counts;
-    for (int64_t row = begin * g->grain; row < last; row++) {
-        const int64_t oh = row % oH, od = row / oH % g->out[0];
+    int64_t row = begin * g->grain, oh = row % oH, od = row / oH % g->out[0], plane = row / (oH * g->out[0]);
+    for (; row < last; row++) {
         const float count = counts ? counts[od] * counts[g->out[0] + oh] : 1.0f;
         for (int64_t ow = 0; ow < oW; ow += block) {
             const int64_t n = tw_min(block, oW - ow), len = (n - 1) * stride + span;
             const int64_t from = ow * stride - g->pad[2];
             const int64_t lo = tw_min(tw_max(from, 0), from + len), hi = tw_max(lo, tw_min(from + len, g->in[2]));
             tw_fill(t, identity, lo - from);
-            tw_pool_gather(g, row, lo, hi, t + (lo - from), spare);
+            tw_pool_gather(g, plane, od, oh, lo, hi, t + (lo - from), spare);
             tw_fill(t + (hi - from), identity, from + len - hi);
             const float *joined = tw_pool_slide(g, t, u, len - span + 1);
             tw_pool_finish(g, g->y + row * oW + ow, g->y + last * oW, joined, n, count,
                            counts ? counts + g->out[0] + oH + ow : NULL, spare);
+        }
+        if (++oh == oH) {
+            oh = 0;
+            if (++od == g->out[0]) {
+                od = 0;
+                plane++;
+            }
         }
     }
 }
@@ -208,7 +225,7 @@ static inline void tw_pool_load(const tw_windows *g, const tw_frame *f, const fl
     for (int64_t h = 0; h < rows; h++)
         for (int64_t j = W; j < f->pitch; j++) to[h * f->pitch + j] = f->identity;
     if (rows > 0) {
-        tw_fill(to + rows * f->pitch, f->identity, TW_LANES);
+        tw_fill(to + rows * f->pitch, f->identity, TW_POOL_RUN);
         tw_pool_lift(g->op, (float)g->p, frame + g->pad[1] * f->pitch, rows * f->pitch);
     }
 }
@@ -216,13 +233,13 @@ static inline void tw_pool_load(const tw_windows *g, const tw_frame *f, const fl
 /* Small planes [begin, end) * grain: whole frames are joined with themselves, shifted by rows and then by columns. */
 static inline void tw_pool_planes(const tw_windows *g, int64_t begin, int64_t end)
 {
-    tw_row frame, v, u;
+    tw_pool_row frame, v, u;
     const int64_t H = g->in[1], W = g->in[2], oH = g->out[1], oW = g->out[2], stride = g->stride[1];
     const tw_frame f = tw_pool_frame(g);
     const int64_t runs = stride == 1 ? 1 : oH, run = (stride == 1 ? oH * f.pitch : f.pitch) + g->pad[2];
     const int64_t last = tw_min(end * g->grain, g->units);
     const float *counts = g->counts;
-    tw_fill(frame, f.identity, f.rows * f.pitch + g->pad[2] + TW_LANES);
+    tw_fill(frame, f.identity, f.rows * f.pitch + g->pad[2] + TW_POOL_RUN);
     for (int64_t i = begin * g->grain; i < last; i++) {
         tw_pool_load(g, &f, g->x + i * H * W, g->x + g->planes * H * W, frame);
         for (int64_t r = 0; r < runs; r++) {
@@ -239,119 +256,74 @@ static inline void tw_pool_planes(const tw_windows *g, int64_t begin, int64_t en
     }
 }
 
-/* Maximum and where it lies: args of tw_windows, then indices, and the stride in the index of each input axis. */
+/* Join one tap, x[j * stride], of n windows into their maxima and the places of these; the first of equals stays. */
+static inline void tw_pool_argmax_tap(float *restrict best, int32_t *restrict place, const float *restrict x,
+                                      int32_t from, int64_t stride, int64_t n)
+{
+    for (int64_t j = 0; j < n; j++) {
+        const float v = x[j * stride];
+        const int take = !(v <= best[j]) & (best[j] == best[j]);
+        best[j] = take ? v : best[j];
+        place[j] = take ? from + (int32_t)(j * stride) : place[j];
+    }
+}
+
+/* The maxima of the windows [ow, ow + n) of one output row and their places in the plane x; -1 for padding alone. */
+static inline void tw_pool_argmax_row(const tw_windows *g, const float *x, int64_t od, int64_t oh, int64_t ow, int64_t n,
+                                      float *best, int32_t *place)
+{
+    const int64_t W = g->in[2], step = g->stride[2];
+    int first = 1;
+    for (int64_t j = 0; j < n; j++) {
+        best[j] = -INFINITY;
+        place[j] = -1;
+    }
+    for (int64_t kd = 0; kd < g->kernel[0]; kd++) {
+        const int64_t d = od * g->stride[0] - g->pad[0] + kd * g->dilation[0];
+        if (d < 0 || d >= g->in[0]) continue;
+        for (int64_t kh = 0; kh < g->kernel[1]; kh++) {
+            const int64_t h = oh * g->stride[1] - g->pad[1] + kh * g->dilation[1];
+            if (h < 0 || h >= g->in[1]) continue;
+            const int64_t base = (d * g->in[1] + h) * W;
+            for (int64_t kw = 0; kw < g->kernel[2]; kw++) {
+                const int64_t shift = ow * step + kw * g->dilation[2] - g->pad[2];
+                const int64_t lo = shift < 0 ? (step - 1 - shift) / step : 0;
+                const int64_t hi = shift < W ? tw_min((W - 1 - shift) / step + 1, n) : 0;
+                for (int64_t j = lo; first && j < hi; j++)
+                    if (place[j] < 0) {
+                        best[j] = x[base + shift + j * step];
+                        place[j] = (int32_t)(base + shift + j * step);
+                    }
+                const int64_t from = base + shift + lo * step;
+                if (lo < hi) tw_pool_argmax_tap(best + lo, place + lo, x + from, (int32_t)from, step, hi - lo);
+            }
+            first = 0; /* every later row has the same columns */
+        }
+    }
+}
+
+/* Maxima and their indices; axis: what a step along depth, height and width of the input adds to an index. */
 static inline void tw_pool_argmax(const tw_windows *g, int64_t *index, const int64_t *axis, int64_t begin, int64_t end)
 {
-    const int64_t oD = g->out[0], oH = g->out[1], oW = g->out[2], W = g->in[2];
-    const int64_t size = g->in[0] * g->in[1] * W, last = tw_min(end * g->grain, g->units);
+    enum { BLOCK = 1024 };
+    float best[BLOCK];
+    int32_t place[BLOCK];
+    const int64_t oD = g->out[0], oH = g->out[1], oW = g->out[2], H = g->in[1], W = g->in[2];
+    const int64_t size = g->in[0] * H * W, last = tw_min(end * g->grain, g->units);
+    const int flat = axis[2] == 1 && (H == 1 || axis[1] == W) && (g->in[0] == 1 || axis[0] == H * W);
     for (int64_t row = begin * g->grain; row < last; row++) {
-        const int64_t oh = row % oH, od = row / oH % oD, plane = row / (oH * oD);
-        float *y = g->y + row * oW;
-        int64_t *at = index + row * oW;
-        for (int64_t j = 0; j < oW; j++) {
-            y[j] = -INFINITY;
-            at[j] = -1;
-        }
-        for (int64_t kd = 0; kd < g->kernel[0]; kd++) {
-            const int64_t d = od * g->stride[0] - g->pad[0] + kd * g->dilation[0];
-            if (d < 0 || d >= g->in[0]) continue;
-            for (int64_t kh = 0; kh < g->kernel[1]; kh++) {
-                const int64_t h = oh * g->stride[1] - g->pad[1] + kh * g->dilation[1];
-                if (h < 0 || h >= g->in[1]) continue;
-                const float *x = g->x + plane * size + (d * g->in[1] + h) * W;
-                const int64_t base = plane * size + d * axis[0] + h * axis[1];
-                for (int64_t kw = 0; kw < g->kernel[2]; kw++) {
-                    const int64_t shift = kw * g->dilation[2] - g->pad[2], step = g->stride[2];
-                    const int64_t lo = shift < 0 ? (step - 1 - shift) / step : 0;
-                    const int64_t hi = shift < W ? tw_min((W - 1 - shift) / step + 1, oW) : 0;
-                    for (int64_t j = lo; j < hi; j++) {
-                        const float v = x[j * step + shift], best = y[j];
-                        const int take = (v > best) | (at[j] < 0) | ((v != v) & (best == best));
-                        y[j] = take ? v : best;
-                        at[j] = take ? base + (j * step + shift) * axis[2] : at[j];
-                    }
-                }
+        const int64_t plane = row / (oH * oD);
+        for (int64_t ow = 0; ow < oW; ow += BLOCK) {
+            const int64_t n = tw_min(BLOCK, oW - ow);
+            int64_t *at = index + row * oW + ow;
+            tw_pool_argmax_row(g, g->x + plane * size, row / oH % oD, row % oH, ow, n, best, place);
+            for (int64_t j = 0; j < n; j++) g->y[row * oW + ow + j] = best[j];
+            for (int64_t j = 0; j < n; j++) {
+                const int64_t p = place[j];
+                const int64_t moved = flat ? p : p / (H * W) * axis[0] + p / W % H * axis[1] + p % W * axis[2];
+                at[j] = p < 0 ? -1 : plane * size + moved;
             }
         }
-    }
-}
-
-typedef float tw_lanes __attribute__((vector_size(64), aligned(4), may_alias));
-typedef int32_t tw_bits __attribute__((vector_size(64), aligned(4), may_alias));
-
-#define TW_SPLAT(v) ((tw_lanes){v, v, v, v, v, v, v, v, v, v, v, v, v, v, v, v})
-#define TW_NANMAX(a, b)                                                              \
-    ({                                                                               \
-        const tw_bits keep = (a >= b) | (a != a);                                    \
-        (tw_lanes)((keep & (tw_bits)a) | (~keep & (tw_bits)b));                      \
-    })
-#define TW_REDUCE(name, identity, lift, join, join_one, lift_one)                    \
-    static inline float name(const float *x, int64_t n, float p)                     \
-    {                                                                                \
-        tw_lanes a = TW_SPLAT(identity), b = a, c = a, d = a;                        \
-        int64_t i = 0;                                                               \
-        (void)p;                                                                     \
-        for (; i + 4 * TW_LANES <= n; i += 4 * TW_LANES) {                           \
-            const tw_lanes v0 = *(const tw_lanes *)(x + i);                          \
-            const tw_lanes v1 = *(const tw_lanes *)(x + i + TW_LANES);               \
-            const tw_lanes v2 = *(const tw_lanes *)(x + i + 2 * TW_LANES);           \
-            const tw_lanes v3 = *(const tw_lanes *)(x + i + 3 * TW_LANES);           \
-            a = join(a, lift(v0));                                                   \
-            b = join(b, lift(v1));                                                   \
-            c = join(c, lift(v2));                                                   \
-            d = join(d, lift(v3));                                                   \
-        }                                                                            \
-        for (; i + TW_LANES <= n; i += TW_LANES) {                                   \
-            const tw_lanes v = *(const tw_lanes *)(x + i);                           \
-            a = join(a, lift(v));                                                    \
-        }                                                                            \
-        a = join(a, b);                                                              \
-        c = join(c, d);                                                              \
-        a = join(a, c);                                                              \
-        float total = identity;                                                      \
-        for (; i < n; i++) total = join_one(total, lift_one(x[i]));                  \
-        float lane[TW_LANES];                                                        \
-        *(tw_lanes *)lane = a;                                                       \
-        for (int half = TW_LANES / 2; half; half /= 2)                               \
-            for (int k = 0; k < half; k++) lane[k] = join_one(lane[k], lane[k + half]); \
-        return join_one(total, lane[0]);                                             \
-    }
-#define TW_ADD(a, b) ((a) + (b))
-#define TW_SELF(v) (v)
-#define TW_SQUARE(v) ((v) * (v))
-#define TW_ABS(v) ((tw_lanes)((tw_bits)(v) & 0x7fffffff))
-
-TW_REDUCE(tw_plane_max, -INFINITY, TW_SELF, TW_NANMAX, tw_nanmax, TW_SELF)
-TW_REDUCE(tw_plane_sum, 0.0f, TW_SELF, TW_ADD, TW_ADD, TW_SELF)
-TW_REDUCE(tw_plane_l1, 0.0f, TW_ABS, TW_ADD, TW_ADD, fabsf)
-TW_REDUCE(tw_plane_l2, 0.0f, TW_SQUARE, TW_ADD, TW_ADD, TW_SQUARE)
-
-static inline float tw_plane_lp(const float *x, int64_t n, float p)
-{
-    float total = 0.0f;
-    for (int64_t i = 0; i < n; i++) total += powf(fabsf(x[i]), p);
-    return total;
-}
-
-/* One value of n elements. Runs are summed in float, and the runs in double, so that long planes stay accurate. */
-static inline float tw_plane(int64_t op, const float *x, int64_t n, float p)
-{
-    if (op == TW_POOL_MAX) return tw_plane_max(x, n, p);
-    double total = 0.0;
-    for (int64_t i = 0; i < n; i += TW_POOL_ROW) {
-        const int64_t run = tw_min(n - i, TW_POOL_ROW);
-        switch (op) {
-        case TW_POOL_AVERAGE: total += tw_plane_sum(x + i, run, p); break;
-        case TW_POOL_L1: total += tw_plane_l1(x + i, run, p); break;
-        case TW_POOL_L2: total += tw_plane_l2(x + i, run, p); break;
-        default: total += tw_plane_lp(x + i, run, p);
-        }
-    }
-    switch (op) {
-    case TW_POOL_AVERAGE: return (float)(total / (double)n);
-    case TW_POOL_L1: return (float)total;
-    case TW_POOL_L2: return sqrtf((float)total);
-    default: return powf((float)total, 1.0f / p);
     }
 }
 

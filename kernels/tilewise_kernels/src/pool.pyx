@@ -12,6 +12,8 @@ cdef extern from "pool.h" nogil:
     void tw_pool_rows(const tw_windows *g, int64_t begin, int64_t end)
     void tw_pool_planes(const tw_windows *g, int64_t begin, int64_t end)
     void tw_pool_argmax(const tw_windows *g, int64_t *index, const int64_t *axis, int64_t begin, int64_t end)
+
+cdef extern from "pool_plane.h" nogil:
     float tw_plane(int64_t op, const float *x, int64_t n, float p)
 
 
@@ -20,7 +22,7 @@ cdef void pool_rows(const int64_t *a, int64_t begin, int64_t end) noexcept nogil
 
     args: y, x, planes, rows, grain, op, p, counts, then input, output, kernel, stride, dilation and leading pad,
     three each (depth, height, width). Rows are those of all planes; task i computes `grain` of them. counts: for
-    an average, float32 numbers of taps along the output's depth, height, and width with TW_LANES more; else 0. The
+    an average, float32 numbers of taps along the output's depth, height, and width with TW_POOL_RUN more; else 0. The
     dilated kernel's width is at most TW_POOL_ROW.
     """
     tw_pool_rows(<const tw_windows *>a, begin, end)

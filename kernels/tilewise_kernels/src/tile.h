@@ -159,6 +159,14 @@ static inline void tw_copy_row(float *dst, const float *src, int64_t n, int64_t 
         for (; j + TW_VW < n; j += TW_VW)
             tw_store_vec(dst + j, __builtin_shuffle(tw_load_vec(src + 2 * j), tw_load_vec(src + 2 * j + TW_VW), TW_EVEN));
     }
+    else if (stride == 4) {
+        for (; j + TW_VW < n; j += TW_VW) {
+            const float *p = src + 4 * j;
+            tw_vec lo = __builtin_shuffle(tw_load_vec(p), tw_load_vec(p + TW_VW), TW_EVEN);
+            tw_vec hi = __builtin_shuffle(tw_load_vec(p + 2 * TW_VW), tw_load_vec(p + 3 * TW_VW), TW_EVEN);
+            tw_store_vec(dst + j, __builtin_shuffle(lo, hi, TW_EVEN));
+        }
+    }
     for (; j < n; j++) dst[j] = src[j * stride];
 }
 

@@ -13,7 +13,7 @@ def split(x, heads):
 
 
 def naive_attention(opset=25, **attrs):
-    """An oracle of ONNX Attention for `harness.check`: y, keys, values, and what the mode shows, in the input's dtype."""
+    """An oracle of ONNX Attention for `harness.check`: y, keys, values, and what the mode shows."""
 
     def run(q, k, v, mask=None, past_k=None, past_v=None, nonpad=None):
         dtype, packed = q.dtype, q.ndim == 3

@@ -96,7 +96,8 @@ CASES = {
 @pytest.mark.parametrize("biased", [False, True], ids=["", "bias"])
 def test_conv(case, biased):
     x, w, form = CASES[case]
-    run_conv(rand(*x), rand(*w), rand(w[0]) if biased else None, **form)
+    weights = rand(*w) / np.float32(np.sqrt(np.prod(w[1:])))
+    run_conv(rand(*x), weights, rand(w[0]) if biased else None, **form)
 
 
 @pytest.mark.parametrize("case", ["1x1", "3x3 same", "groups of 2", "depthwise 3x3", "1-D"])

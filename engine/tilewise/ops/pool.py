@@ -287,7 +287,7 @@ def order(op: Op) -> float:
 
 def norm(p: float) -> tuple[int, float]:
     """The kernels' code for an Lp norm, and p."""
-    return {1: L1, 2: L2}.get(p, LP), float(p)
+    return L1 if p == 1 else L2 if p == 2 else LP, float(p)
 
 
 def spatial(x: Array) -> tuple[int, ...]:
@@ -299,7 +299,7 @@ def widen(x: Array) -> Array:
     return x if x.dtype in (np.float32, np.float64) else x.astype(np.float32)
 
 
-def lowest(dtype: np.dtype) -> object:
+def lowest(dtype: np.dtype) -> float:
     """The identity of the maximum."""
     return np.iinfo(dtype).min if dtype.kind in "iu" else -np.inf
 
@@ -369,7 +369,7 @@ def taps(windows: Windows) -> list[Array]:
     ]
 
 
-def slide(x: Array, windows: Windows, join: Callable, identity: object) -> Array:
+def slide(x: Array, windows: Windows, join: Callable, identity: float) -> Array:
     """Each window of x (N, C, *S) joined into one element, axis by axis; `identity` is what padding holds."""
     for axis, at in enumerate(taps(windows), 2):
         if at.size == 0:
@@ -405,13 +405,12 @@ def argmax(x: Array, windows: Windows, strides: list[int]) -> list[Array]:
     for tap in cartesian(*map(range, windows.kernel)):
         at = [p[:, k] for p, k in zip(positions, tap, strict=True)]
         inside = [(a >= 0) & (a < size) for a, size in zip(at, windows.sizes, strict=True)]
-        grid = np.ix_(*[np.flatnonzero(i) for i in inside])
         source = np.ix_(*[a[i] for a, i in zip(at, inside, strict=True)])
         where = sum(s * stride for s, stride in zip(source, strides, strict=True))
-        v, top, there = (
-            t[(slice(None), slice(None), *g)] for t, g in ((x, source), (best, grid), (index, grid))
-        )
+        grid: tuple = (slice(None), slice(None), *np.ix_(*[np.flatnonzero(i) for i in inside]))
+        v = x[(slice(None), slice(None), *source)]
+        top, there = best[grid], index[grid]
         take = (v > top) | (there < 0) | ((v != v) & (top == top))
-        best[(slice(None), slice(None), *grid)] = np.where(take, v, top)
-        index[(slice(None), slice(None), *grid)] = np.where(take, plane + where, there)
+        best[grid] = np.where(take, v, top)
+        index[grid] = np.where(take, plane + where, there)
     return [best, index]

@@ -92,7 +92,7 @@ class Recurrent(Op):
         clip = self.attr("clip")
         if clip is not None and not clip >= 0:
             raise self.fail(f"expected clip >= 0, got {clip}")
-        return np.inf if clip is None or clip == 0 else float(clip)
+        return np.inf if clip is None else float(clip)
 
     # Inference.
 

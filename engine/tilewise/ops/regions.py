@@ -123,7 +123,7 @@ class RoiAlign(Op):
                 terms.append(np.where(inside, y_weight[:, :, None, None] * x_weight * taps, 0))
         if self.maximum:
             return np.maximum.reduce(terms).max(axis=(2, 4))
-        return sum(terms).sum(axis=(2, 4)) / x.dtype.type(count)
+        return np.add.reduce(terms).sum(axis=(2, 4)) / x.dtype.type(count)
 
     def _samples(self, start, size, bins: int, length: int) -> tuple[Array, ...]:
         """Both neighbours, both weights and which are inside, (bins, samples), along one axis of `length`."""

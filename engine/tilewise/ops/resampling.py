@@ -62,7 +62,7 @@ class Axis:
 
 def coordinates(rule: Rule, axis: Axis, dtype: type = np.float64) -> Array:
     """The place in the input of every element of the output, computed in `dtype`."""
-    j = np.arange(axis.out, dtype=dtype)
+    j: Array = np.arange(axis.out, dtype=dtype)
     last = axis.size - 1
     match rule.coordinate:
         case "asymmetric":

@@ -120,10 +120,13 @@ class Resampler(Op):
         crop = self.rule.coordinate == "tf_crop_and_resize"
         if crop and (region is None or len(region) != 2 * n):
             raise self.fail(f"expected a roi of {2 * n} values for tf_crop_and_resize, got {region}")
+        bounds = np.tile([[0.0], [1.0]], n) if not crop or region is None else region.reshape(2, n)
         found: Axes = {}
-        for i, (d, (out, scale, length)) in enumerate(targets.items()):
-            bounds = (float(region[i]), float(region[n + i])) if crop else (0.0, 1.0)
-            axis = Axis(shape[d], out, scale, length, *bounds)
+        for (d, (out, scale, length)), (start, end) in zip(targets.items(), bounds.T.tolist(), strict=True):
+            size = shape[d]
+            assert isinstance(size, int)
+            assert isinstance(out, int)
+            axis = Axis(size, out, scale, length, start, end)
             if axis.size == 0 and axis.out > 0:
                 raise self.fail(f"expected x with elements to sample, got shape {shape}")
             if not axis.same(self.rule):
@@ -297,10 +300,10 @@ def emit(b: Lowering, rule: Rule, axes: Axes) -> None:
         last = group is groups[-1]
         target = b.output() if last else b.temp(int(np.prod(out)) * itemsize)
         inner = int(np.prod(shape[group[-1] + 1 :]))
-        chosen = [axes[d] for d in group]
-        if len(chosen) == 1:
-            chosen = [ONE, *chosen] if inner == 1 else [*chosen, ONE]
-        view = View(source, target, int(np.prod(shape[: group[0]])), *chosen, inner)
+        rows, columns = axes[group[0]], axes[group[-1]]
+        if len(group) == 1:
+            rows, columns = (ONE, columns) if inner == 1 else (rows, ONE)
+        view = View(source, target, int(np.prod(shape[: group[0]])), rows, columns, inner)
         if rule.mode == "nearest":
             nearest_pass(b, rule, view, itemsize)
         elif inner == 1:
@@ -367,6 +370,6 @@ def axis_pass(b: Lowering, rule: Rule, view: View) -> None:
     r, v = weights(rule, view.rows)
     units = view.count * view.rows.out * chunks(view.inner, BLOCK)
     grain = max(1, GRAIN // (min(view.inner, BLOCK) * (len(r) + 1)))
-    tables = (b.const(r), b.const(v.astype(np.float32)))
-    args = (view.target, view.source, units, grain, view.rows.size, view.rows.out, view.inner, BLOCK, len(r))
-    b.step("resize_axis", chunks(units, grain), *args, *tables)
+    tables = [b.const(t) for t in (r, v.astype(np.float32))]
+    args = (units, grain, view.rows.size, view.rows.out, view.inner, BLOCK, len(r), *tables)
+    b.step("resize_axis", chunks(units, grain), view.target, view.source, *args)

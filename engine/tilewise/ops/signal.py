@@ -99,6 +99,7 @@ class DFT(Signal):
         ins = facts_of((x, dft_length, axis))
         (fact,) = self.infer(ins)
         at = self._axis(ins, x.ndim)
+        assert at is not None
         length = int(self.scalar(ins, 1, 1, "dft_length") or self._default_length(x.shape[at]))
         signal = to_complex(wide(x))
         if self._real_result:

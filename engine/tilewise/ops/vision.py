@@ -136,7 +136,8 @@ class GridSample(Op):
 
 def combine(axes, sizes, taps) -> tuple[Array, Array, Array]:
     """Places in a plane, weights and masks, (N, 1, P), of one tap on each axis."""
-    place, weight, inside = 0, 1, True
+    shape = axes[0][0].shape[1:]
+    place, weight, inside = np.zeros(shape, np.int64), np.ones(shape), np.ones(shape, bool)
     for (index, w, ins), size, tap in zip(axes, sizes, taps, strict=True):
         place = place * size + index[tap]
         weight = weight * w[tap]

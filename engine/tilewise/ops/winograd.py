@@ -25,7 +25,8 @@ WEIGHTS = np.array(
 )
 """G of F(4, 3) for the points 0, 1, -1, 2, -2 and infinity."""
 CHUNK_BYTES = 3 << 20
-"""Transformed inputs and products that lie between two steps at a time."""
+"""Transformed inputs and products that lie between two steps at a time; more where the weights, read once for every
+chunk, are more."""
 MIN_CHANNELS = 32
 """Below this the transforms cost more than the multiplications they save."""
 
@@ -83,15 +84,14 @@ def winograd_conv(b: Lowering, p: Problem, bias: Ref | int, residual: Ref | int)
 def _chunks(p: Problem, across: int) -> Iterator[tuple[int, int]]:
     """(first, count) of the tile rows that go together."""
     down = -(-p.out[1] // 4)
-    each = max(1, CHUNK_BYTES // (4 * 36 * (p.c + p.oc) * p.n * across))
+    limit = max(CHUNK_BYTES, 4 * 36 * p.c * p.oc)
+    each = max(1, limit // (4 * 36 * (p.c + p.oc) * p.n * across))
     each = -(-down // -(-down // each))
     for first in range(0, down, each):
         yield first, min(each, down - first)
 
 
-def _input(
-    b: Lowering, p: Problem, x: Ref, v: Ref, first: int, rows: int, across: int, columns: int
-) -> None:
+def _input(b: Lowering, p: Problem, x: Ref, v: Ref, first: int, rows: int, across: int, columns: int) -> None:
     """The steps from the image to `v`: phase (r, s) holds every fourth row from r and every fourth column from s."""
     from tilewise.ops.conv import phase_table
 

@@ -1,0 +1,1 @@
+"""Operators of ONNX's domain ai.onnx.ml, in NumPy."""

@@ -50,13 +50,17 @@ def compare(path: Path, threads: int, runs: int) -> tuple[Contestant, Contestant
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("names", nargs="*", metavar="NAME")
     parser.add_argument("--threads", default="1,2")
     parser.add_argument("--runs", type=int, default=15)
     args = parser.parse_args()
     around = surroundings("onnxruntime")
-    print(f"{around['cpu']}, {around['kernels']} kernels, {around['versions']}, medians of {args.runs} runs in turn\n")
+    print(
+        f"{around['cpu']}, {around['kernels']} kernels, {around['versions']}, medians of {args.runs} runs in turn\n"
+    )
     print("| model | threads | Tilewise, ms | ONNX Runtime, ms | ratio | outputs differ by |")
     print("| --- | --- | --- | --- | --- | --- |")
     ratios = []

@@ -8,7 +8,19 @@ import os
 
 from tilewise_kernels import jit
 
-_MODULES = ("movement", "elementwise", "gemm", "conv", "winograd", "pool", "norm", "reduce", "resize", "vision", "recurrent")
+_MODULES = (
+    "movement",
+    "elementwise",
+    "gemm",
+    "conv",
+    "winograd",
+    "pool",
+    "norm",
+    "reduce",
+    "resize",
+    "vision",
+    "recurrent",
+)
 _VECTOR_FLOATS = {"v4": 16, "v3": 8, "v2": 4, "base": 4}
 
 

@@ -13,7 +13,8 @@ from onnx.backend.test.loader import load_model_tests
 from tests.autodiff.projection import graph_of
 from tilewise.errors import ModelError, UnsupportedError
 from tilewise.graph import Graph
-from tilewise.onnx.check import check_graph
+from tilewise.onnx.check import check_graph, load_checked
+from tilewise.ort import GraphOptimizationLevel, InferenceSession, SessionOptions
 from tilewise.passes import optimize
 from tilewise.passes.expand_gradient import expand_gradient
 from tilewise.runtime.model import Model, load
@@ -199,3 +200,16 @@ def test_names_of_no_value(name: str) -> None:
 def test_malformed_nodes_are_found_by_the_check(node: str, message: str) -> None:
     (finding,) = check_graph(graph_of(f"y = Neg(a) {node.format(GRADIENT)}", AB, output="da"))
     assert (finding.op_type, message in finding.what) == ("Gradient", True)
+
+
+def test_gradients_are_expanded_when_a_model_is_checked() -> None:
+    text = """<ir_version: 8, opset_import: ["" : 18, "ai.onnx.preview.training" : 1]> g (float[2] a) => (da)
+        {{ y = {}(a) da = ai.onnx.preview.training.Gradient <xs = ["a"], y = "y"> (a) }}"""
+    with pytest.raises(UnsupportedError, match=r"\(Erf\): no gradient rule"):
+        load_checked(onnx.parser.parse_model(text.format("Erf")))
+    options = SessionOptions()
+    options.graph_optimization_level = GraphOptimizationLevel.ORT_DISABLE_ALL
+    data = onnx.parser.parse_model(text.format("Exp")).SerializeToString()
+    a = np.array([0.5, 1.5], np.float32)
+    (da,) = InferenceSession(data, options).run(None, {"a": a})
+    np.testing.assert_allclose(da, np.exp(a), rtol=1e-6)

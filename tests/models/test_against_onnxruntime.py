@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from bench.models import LIGHT, SHARED, light_model, random_inputs
 
 import tilewise
+from bench.models import LIGHT, SHARED, light_model, random_inputs
 from tests.models.oracle import assert_agree, run_onnxruntime
 
 FILES = ("models/mobilenetv2.onnx", "models/efficientnet_b0.onnx")

@@ -42,7 +42,11 @@ WIDE = np.arange(0, 65536, 2114, dtype=np.uint16)[:30].reshape(5, 6)
 MODES = [
     (encoded(GRAY[..., 0]), np.repeat(GRAY, 3, axis=2), GRAY),
     (encoded(np.dstack([COLOR, GRAY])), COLOR, luma(COLOR)),
-    (encoded(GRAY[..., 0] > 99), np.repeat((GRAY > 99) * np.uint8(255), 3, axis=2), (GRAY > 99) * np.uint8(255)),
+    (
+        encoded(GRAY[..., 0] > 99),
+        np.repeat((GRAY > 99) * np.uint8(255), 3, axis=2),
+        (GRAY > 99) * np.uint8(255),
+    ),
     (encoded(WIDE), np.repeat((WIDE >> 8).astype(np.uint8)[..., None], 3, 2), (WIDE >> 8)[..., None]),
     (encoded(COLOR[:1, :1]), COLOR[:1, :1], luma(COLOR[:1, :1])),
 ]
@@ -73,7 +77,11 @@ def test_without_pillow(monkeypatch):
 
 
 ERRORS = [
-    (np.zeros(3, np.uint8), {"pixel_format": "RGBA"}, "'pixel_format' = 'RGBA', expected one of RGB, BGR, Gray"),
+    (
+        np.zeros(3, np.uint8),
+        {"pixel_format": "RGBA"},
+        "'pixel_format' = 'RGBA', expected one of RGB, BGR, Gray",
+    ),
     (np.zeros((3, 1), np.uint8), {}, "expected the bytes of a file, of shape (n,), got uint8[3, 1]"),
 ]
 

@@ -38,6 +38,13 @@ def test_transpose(data):
     check("Transpose", [x], {"perm": perm} if perm else {}, oracle=lambda x: x.transpose(perm))
 
 
+def sliced(start, end, step, size):
+    """Indices, clamped as ONNX's text has it: unlike Python's, a start before the first element is the first."""
+    start, end = (v + size if v < 0 else v for v in (start, end))
+    low, high = (0, size) if step > 0 else (-1, size - 1)
+    return np.arange(min(max(start, 0), high), min(max(end, low), high), step)
+
+
 @forms(120)
 @given(DATA)
 def test_slice(data):
@@ -46,11 +53,11 @@ def test_slice(data):
     bound = st.one_of(st.integers(-7, 7), st.sampled_from([2**63 - 1, -(2**63), 2**31, 100, -100]))
     starts, ends = ([data.draw(bound) for _ in axes] for _ in range(2))
     steps = [data.draw(st.sampled_from([1, 1, 2, 3, -1, -2, 7])) for _ in axes]
-    where = [slice(None)] * x.ndim
-    for a, *parts in zip(axes, starts, ends, steps, strict=True):
-        where[a] = slice(*parts)
+    want = x
+    for a, *how in zip(axes, starts, ends, steps, strict=True):
+        want = want.take(sliced(*how, x.shape[a]), a)
     inputs = [x, int64(starts), int64(ends), int64(axes), int64(steps)]
-    check_constant_or_not(data.draw, "Slice", inputs, oracle=lambda *_: x[tuple(where)])
+    check_constant_or_not(data.draw, "Slice", inputs, oracle=lambda *_: want)
 
 
 MODES = ("constant", "edge", "reflect", "wrap")
@@ -282,8 +289,8 @@ def test_broadcast_arithmetic(pair, op_type, constant, ints):
 
 
 @forms(100)
-@given(broadcast_pair(), shapes(0, 2), st.sampled_from(MOVED))
-def test_where(pair, _, dtype):
+@given(broadcast_pair(), st.sampled_from(MOVED))
+def test_where(pair, dtype):
     x, y = (array(s, dtype, i) for i, s in enumerate(pair))
     shape = np.broadcast_shapes(*pair)
     c = array(shape[len(shape) // 2 :], np.bool_)

@@ -311,14 +311,22 @@ def test_the_same_bits_with_any_number_of_threads(op):
     attrs = {"hidden_size": 40, "direction": "bidirectional"}
     arrays = inputs(op, 9, 37, 20, 40, attrs, given="BhcP")
     proto = one_node(op, arrays, attrs, outputs=outputs(op), constants=(1, 2)).SerializeToString()
-    feeds = {f"x{i}": a for i, a in enumerate(arrays) if i not in (1, 2)}
+    feeds = {f"x{i}": a for i, a in enumerate(arrays) if a is not None and i not in (1, 2)}
     one, two = (load(proto, threads=threads).run(feeds) for threads in (1, 2))
     for name, y in one.items():
         assert y.tobytes() == two[name].tobytes()
 
 
+ORT_FORMS = [
+    form
+    for form in FORMS
+    if form[2].get("clip") != 0  # refused
+    and ("clip" not in form[2] or "c" not in form[1])  # does not clip what goes into h
+]
+
+
 @pytest.mark.parametrize("direction", DIRECTIONS)
-@pytest.mark.parametrize(("op", "given", "attrs"), FORMS)
+@pytest.mark.parametrize(("op", "given", "attrs"), ORT_FORMS)
 def test_as_onnx_runtime(op, given, attrs, direction):
     ort = pytest.importorskip("onnxruntime")
     attrs = {**attrs, "direction": direction, "hidden_size": 9}
@@ -348,9 +356,9 @@ WRONG = [
     ({}, variant(2, (1, 14, 5)), r"expected R of shape \(1, 15, 5\)"),
     ({}, variant(3, (1, 15)), r"expected B of shape \(1, 30\)"),
     ({}, variant(4, (2,), np.int32), r"expected sequence_lens of shape \(3\)"),
-    ({}, variant(4, (3,), np.int64), "expected sequence_lens of int32"),
+    ({}, variant(4, (3,), np.int64), "expected tensor\\(int32\\)"),
     ({}, variant(5, (3, 1, 5)), r"expected initial_h of shape \(1, 3, 5\)"),
-    ({}, variant(5, (1, 3, 5), np.float64), "expected tensors of one type"),
+    ({}, variant(5, (1, 3, 5), np.float64), "must have one type"),
     ({"hidden_size": 6}, variant(4, (3,), np.int32), r"expected R of shape \(1, \?, 6\)"),
     ({"direction": "backward"}, variant(4, (3,), np.int32), "expected direction forward, reverse"),
     ({"layout": 2}, variant(4, (3,), np.int32), "expected layout 0 or 1, got 2"),

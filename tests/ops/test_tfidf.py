@@ -119,7 +119,11 @@ def test_empty_rows(shape):
 
 ERRORS = [
     (INPUTS[0], {**POOLS[0], "mode": "tf"}, "'mode' = 'tf', expected one of TF, IDF, TFIDF"),
-    (INPUTS[0], {**POOLS[0], "pool_strings": ["a"]}, "one of the attributes 'pool_int64s' and 'pool_strings'"),
+    (
+        INPUTS[0],
+        {**POOLS[0], "pool_strings": ["a"]},
+        "one of the attributes 'pool_int64s' and 'pool_strings'",
+    ),
     (INPUTS[0], {**POOLS[0], "min_gram_length": 3}, "min_gram_length <= max_gram_length, got 3 and 2"),
     (INPUTS[0], {**POOLS[0], "max_skip_count": -1}, "'max_skip_count' = -1, expected 0 or more"),
     (INPUTS[0], {**POOLS[0], "ngram_counts": [0, 3]}, "does not divide a pool of 10"),
@@ -127,7 +131,11 @@ ERRORS = [
     (INPUTS[0], {**POOLS[0], "ngram_indexes": [0, 1]}, "'ngram_indexes': expected 7 columns, got [0, 1]"),
     (INPUTS[0], {**POOLS[0], "weights": [1.0]}, "'weights': expected 7, got 1"),
     (np.array(["a"], object), POOLS[0], "expected integers as in the pool, got object[1]"),
-    (np.zeros((1, 2, 3), np.int64), POOLS[0], "expected an input of shape (C,) or (N, C), got int64[1, 2, 3]"),
+    (
+        np.zeros((1, 2, 3), np.int64),
+        POOLS[0],
+        "expected an input of shape (C,) or (N, C), got int64[1, 2, 3]",
+    ),
 ]
 
 

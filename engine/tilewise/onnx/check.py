@@ -19,6 +19,7 @@ from tilewise.onnx.types import conflict, parameters, wrong_types
 from tilewise.ops.base import Op
 from tilewise.ops.inference import infer
 from tilewise.ops.table import lookup
+from tilewise.passes.expand_gradient import expand_gradient
 
 OpSchema = onnx.defs.OpSchema
 _REQUIRED = OpSchema.FormalParameterOption.Single
@@ -55,6 +56,7 @@ def check_graph(graph: Graph) -> list[Unsupported]:
 def load_checked(source: Source, *, base_dir: str | os.PathLike | None = None) -> Graph:
     """`load_graph`, then `UnsupportedError` with the list of `check_graph` if it has any entry.
 
+    Gradient nodes are replaced by those that compute the gradients; what has no gradient rule is listed likewise.
     `ShapeError` where types or shapes contradict each other, inferred from the declared inputs.
     """
     graph = load_graph(source, base_dir=base_dir)
@@ -63,6 +65,7 @@ def load_checked(source: Source, *, base_dir: str | os.PathLike | None = None) -
         raise UnsupportedError(check.findings)
     if check.conflicts:
         raise check.conflicts[0]
+    expand_gradient(graph)
     infer(graph, {name: graph.facts.get(name, UNKNOWN) for name in graph.inputs})
     return graph
 

@@ -5,7 +5,6 @@ T, N, I, H are time steps, batch, input size and hidden size; D is 2 for a bidir
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -13,7 +12,7 @@ import numpy as np
 from tilewise.graph import Fact
 from tilewise.graph.facts import Dim, merge_dims
 from tilewise.ops.base import Array, Inputs, Op, values
-from tilewise.ops.elementwise import FLOATS, wide
+from tilewise.ops.elementwise import wide
 from tilewise.ops.linalg import GEMV_ROWS, column_panels, pack_columns, pack_rows
 from tilewise.ops.recurrent_activations import Activation, bind
 from tilewise.ops.tiles import PANEL, Product, contiguous_panels, emit, tile_rows
@@ -100,7 +99,7 @@ class Recurrent(Op):
         self.activations()
         self.clip()
         x, w, r, b, lengths, h, c, p = (*ins, *(None,) * 8)[:8]
-        dtype = self._dtype([x, w, r, b, h, c, p])
+        dtype = next((f.dtype for f in (x, w, r) if f is not None and f.dtype is not None), None)
         d = len(self.backward())
         first, second, _ = self._dims("X", x, (None, None, None))
         t, n = (second, first) if self.batch_first() else (first, second)
@@ -118,13 +117,6 @@ class Recurrent(Op):
         y = (n, t, d, hidden) if self.batch_first() else (t, d, n, hidden)
         return [Fact(dtype, y), *[Fact(dtype, state)] * self.states][: len(self.node.outputs)]
 
-    def _dtype(self, facts: Sequence[Fact | None]) -> np.dtype | None:
-        dtypes = [f.dtype for f in facts if f is not None and f.dtype is not None]
-        if any(d != dtypes[0] for d in dtypes) or (dtypes and dtypes[0].name not in FLOATS):
-            shown = ", ".join("-" if f is None else str(f) for f in facts)
-            raise self.fail(f"expected tensors of one type of {', '.join(sorted(FLOATS))}, got {shown}")
-        return dtypes[0] if dtypes else None
-
     def _dims(self, name: str, fact: Fact | None, expected: tuple[Dim, ...]) -> tuple[Dim, ...]:
         """The dims of an input, completed by what is known of them; an error where the two contradict."""
         if fact is None or fact.shape is None:
@@ -138,8 +130,6 @@ class Recurrent(Op):
         return tuple(merge_dims(a, e) for a, e in zip(fact.shape, expected, strict=True))
 
     def _check_lengths(self, lengths: Fact | None, steps: Dim) -> None:
-        if lengths is not None and lengths.dtype is not None and lengths.dtype != np.int32:
-            raise self.fail(f"expected sequence_lens of int32, got {lengths}")
         known = values(lengths)
         if known and (min(known) < 0 or (isinstance(steps, int) and max(known) > steps)):
             raise self.fail(f"expected sequence_lens from 0 to {steps}, got {known}")

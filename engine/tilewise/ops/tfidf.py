@@ -111,7 +111,9 @@ class TfIdfVectorizer(Op):
         """The input and the pool, items replaced by their numbers, -1 for one that the pool has not."""
         numbers = {item: i for i, item in enumerate(dict.fromkeys(self._pool()))}
         found = [numbers.get(item, -1) for item in x.ravel().tolist()]
-        return np.array(found, np.int64).reshape(x.shape), np.array([numbers[i] for i in self._pool()], np.int64)
+        return np.array(found, np.int64).reshape(x.shape), np.array(
+            [numbers[i] for i in self._pool()], np.int64
+        )
 
     def _grams(self, pool: Array) -> list[tuple[Array, Array]]:
         """The n-grams used, (count, n), and their columns, by n from 1 to max_gram_length."""

@@ -6,7 +6,6 @@ from collections.abc import Callable, Collection
 
 from tilewise.graph import Graph
 from tilewise.passes.dead_code import remove_dead_code
-from tilewise.passes.expand_gradient import expand_gradient
 from tilewise.passes.fold_affine import fold_affine
 from tilewise.passes.fold_constants import fold_constants
 from tilewise.passes.fuse_activation import fuse_activation
@@ -27,14 +26,12 @@ PASSES: dict[str, Callable[[Graph], None]] = {
 def optimize(graph: Graph, disable: Collection[str] = ()) -> Graph:
     """A graph that computes the same values within rounding; `disable` names passes to leave out.
 
-    All initializers are taken for constants, those that a caller may feed instead too. Gradient nodes, which
-    cannot be run as they are, are always replaced.
+    All initializers are taken for constants, those that a caller may feed instead too.
     """
     unknown = set(disable) - set(PASSES)
     if unknown:
         raise ValueError(f"no such pass: {', '.join(sorted(unknown))}; there are {', '.join(PASSES)}")
     result = graph.copy()
-    expand_gradient(result)
     for name, apply in PASSES.items():
         if name not in disable:
             apply(result)

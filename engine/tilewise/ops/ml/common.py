@@ -140,5 +140,3 @@ def positions(x: Array, keys: Array) -> Array:
     nearest = keys[order][last]
     same = (nearest == x) | ((nearest != nearest) & (x != x))
     return np.where((last >= 0) & same, order[last], -1)
-
-

@@ -109,9 +109,7 @@ class Imputer(MlOp):
     def evaluate(self, x):
         self.infer([Fact.of(x)])
         floats = x.dtype.kind == "f"
-        replaced = (
-            self.attr("replaced_value_float", 0.0) if floats else self.attr("replaced_value_int64", 0)
-        )
+        replaced = self.attr("replaced_value_float", 0.0) if floats else self.attr("replaced_value_int64", 0)
         hit = np.isnan(x) if replaced != replaced else x == replaced
         return [np.where(hit, np.array(self._imputed(), x.dtype), x).reshape(x.shape)]
 

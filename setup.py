@@ -55,7 +55,6 @@ def extension(name: str, source: Path, flags: list[str]) -> Extension:
         extra_compile_args=FLAGS + flags,
         extra_link_args=["-pthread"],
         depends=depends,
-        optional=True,  # a host without a compiler gets the pure build
     )
 
 
@@ -75,6 +74,8 @@ def extensions() -> list[Extension]:
             [extension(f"tilewise_kernels._{level}.{p.stem}", p, flags) for p in modules],
             build_dir=f"build/cython/{level}",
         )
+    for module in built:
+        module.optional = True  # a host without a compiler gets the pure build
     return built
 
 

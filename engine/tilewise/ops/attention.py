@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from tilewise.dtypes import from_onnx
@@ -17,8 +19,11 @@ from tilewise.ops.attention_heads import (
     softmax_rows,
     split_heads,
 )
+from tilewise.ops.attention_steps import KERNELS, AttentionSteps
 from tilewise.ops.base import Array, Inputs
 from tilewise.ops.elementwise import FLOATS, INTS, wide
+from tilewise.ops.strided import Layout, copy, layout_in, layout_out
+from tilewise.plan.lowering import Lowering, Ref
 
 RAW, CAPPED, BIASED, PROBABILITIES = range(4)
 """Values of attribute qk_matmul_output_mode."""
@@ -185,6 +190,73 @@ class Attention(HeadsOp):
         shown.append(weights)
         return weights, shown[self.attr("qk_matmul_output_mode", RAW)]
 
+    def lower(self, b: Lowering) -> bool:
+        """In float32, where masks and lengths are known or masks need no filling up, and no scores are asked for."""
+        past_k, past_v, nonpad = (b.ins[i] if i < len(b.ins) else None for i in range(4, 7))
+        if any(f is not None and f.dtype != np.float32 for f in (*b.ins[:3], past_k, past_v)):
+            return False
+        if (nonpad is not None and nonpad.value is None) or b.wants(3) or not all(map(b.has, KERNELS)):
+            return False
+        if self.attr("softmax_precision", 1) != 1:
+            return False
+        packed = b.ins[0].rank == 3
+        q, y = (split_layout(x, self.attr("q_num_heads"), packed) for x in (layout_in(b, 0), layout_out(b)))
+        k, v = (self._keys(b, i, packed) for i in (1, 2))
+        steps = AttentionSteps(b, q, k, v, y)
+        softcap, scale = self.attr("softcap", 0.0), self.attr("scale")
+        if scale is None:
+            scale = 1 / math.sqrt(steps.head)
+        steps.score(scale / softcap if softcap > 0 else scale)
+        if softcap > 0:
+            steps.cap(softcap)
+        return self._lower_weights(b, steps, 0 if past_k is None else past_k.shape[2], nonpad)
+
+    def _keys(self, b: Lowering, i: int, packed: bool) -> Layout:
+        """Keys (1) or values (2), the past before them, where they lie or are put together."""
+        new = split_layout(layout_in(b, i), self.attr("kv_num_heads"), packed)
+        if len(b.ins) <= 3 + i or b.ins[3 + i] is None:
+            if b.wants(i) and packed:
+                copy(b, layout_out(b, i), new)
+            elif b.wants(i):
+                b.alias(i, i)
+            return new
+        past = layout_in(b, 3 + i)
+        batch, heads, length, size = past.array.shape
+        shape = (batch, heads, length + new.array.shape[2], size)
+        both = (
+            layout_out(b, i)
+            if b.wants(i)
+            else Layout.of(b.temp(4 * math.prod(shape)), past.array.dtype, shape)
+        )
+        copy(b, both[:, :, :length], past)
+        copy(b, both[:, :, length:], new)
+        return both
+
+    def _lower_weights(self, b: Lowering, steps: AttentionSteps, past: int, nonpad: Fact | None) -> bool:
+        """From scores to the result; False where the mask cannot be had in time."""
+        mask = b.ins[3] if len(b.ins) > 3 else None
+        lengths = None if nonpad is None else nonpad.value
+        blind: tuple[Ref, Shape] | None = None
+        if mask is not None and mask.value is None:
+            if mask.dtype not in (np.float32, np.bool_) or mask.shape[-1:] != (steps.kv_len,):
+                return False
+            visible = self._visible(steps.q_len, steps.kv_len, past, lengths)
+            bias = steps.mask(b.input(3), mask.shape, visible, logical=mask.dtype == np.bool_)
+            blind = steps.blind_rows(*bias)
+            steps.add(*bias)
+        else:
+            value = None if mask is None else mask.value
+            known = self.bias(np.dtype(np.float32), steps.q_len, steps.kv_len, value, past, lengths)
+            if known is not None:
+                rows = np.isneginf(known.max(axis=-1, keepdims=True))
+                blind = (b.const(rows), rows.shape) if rows.any() else None
+                steps.add(b.const(known), known.shape)
+        steps.softmax()
+        if blind is not None:
+            steps.clear(*blind)
+        steps.apply()
+        return True
+
     def bias(
         self, dtype: np.dtype, q_len: int, kv_len: int, mask: Array | None, past: int, nonpad: Array | None
     ) -> Array | None:
@@ -221,6 +293,11 @@ class Attention(HeadsOp):
         if right >= 0:
             visible = visible & (key <= query + right)
         return visible
+
+
+def split_layout(x: Layout, heads: int | None, packed: bool) -> Layout:
+    """Heads that lie side by side in the last axis as an axis of their own; others as they are."""
+    return x.seen(split_heads(x.array, heads)) if packed and heads else x
 
 
 def _minus_inf(allowed: Array, dtype: np.dtype) -> Array:

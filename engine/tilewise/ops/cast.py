@@ -127,7 +127,9 @@ class Cast(Conversion):
     attributes = frozenset({"round_mode", "saturate", "to"})
 
     def evaluate(self, x):
-        return self.converted(x, self.target([]))
+        to = self.target([])
+        assert to is not None
+        return self.converted(x, to)
 
 
 class CastLike(Conversion):

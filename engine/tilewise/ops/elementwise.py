@@ -165,14 +165,22 @@ def lower_walk(b: Lowering, kernel: str, operands: Sequence[int]) -> bool:
     return True
 
 
-def emit_walk(b: Lowering, kernel: str, refs: Sequence[Ref], shapes: Sequence[Shape], out: Shape) -> bool:
-    """A step that computes output 0, of shape `out`, from operands that broadcast to it."""
+def emit_walk(
+    b: Lowering,
+    kernel: str,
+    refs: Sequence[Ref],
+    shapes: Sequence[Shape],
+    out: Shape,
+    into: Ref | None = None,
+) -> bool:
+    """A step that computes `into` (output 0 by default), of shape `out`, from operands that broadcast to it."""
     dims, strides = merge_axes(out, shapes)
     if not b.has(kernel) or len(dims) > MAX_RANK:
         return False
     size = int(np.prod(dims))
     flat = [s for row in strides for s in row]
-    b.step(kernel, chunks(size, GRAIN), b.output(0), *refs, size, GRAIN, len(dims), *dims, *flat)
+    into = b.output(0) if into is None else into
+    b.step(kernel, chunks(size, GRAIN), into, *refs, size, GRAIN, len(dims), *dims, *flat)
     return True
 
 

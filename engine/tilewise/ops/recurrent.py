@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 TASKS = 8
 """Tasks to aim for; sequences of a batch share the reading of R, so a task should hold some."""
 TASK_ROWS = 4
-"""Sequences a task has at least, where there are as many."""
+"""Sequences a task has at least, where there are as many; twice that where R outgrows the second-level cache."""
+CACHED_FLOATS = 1 << 18
 
 BACKWARD = {"forward": (False,), "reverse": (True,), "bidirectional": (False, True)}
 """For each direction in the tensors, whether it walks from the last step to the first."""
@@ -186,8 +187,9 @@ class Recurrent(Op):
         d, width, hidden = ins[2].shape
         x = self._project(b, t * n, d * width)
         r, panels, late = self._panels(b)
-        rows = min(n, max(TASK_ROWS, -(-n * d // TASKS)))
         pitch = panels * PANEL
+        least = TASK_ROWS if pitch * hidden <= CACHED_FLOATS else 2 * TASK_ROWS
+        rows = min(n, max(least, -(-n * d // TASKS)))
         floats = -(-(pitch + hidden + rows * (pitch + 4 * hidden)) // 16) * 16
         tasks = d * -(-n // rows)
         at = [0 if f is None else b.input(i) for i, f in enumerate(ins)]

@@ -21,7 +21,7 @@ from tilewise.ops.resampling import (
     outside,
     weights,
 )
-from tilewise.plan.lowering import Lowering, Ref, chunks
+from tilewise.plan.lowering import Arg, Lowering, Ref, chunks
 
 GRAIN = 32768
 """Floats that a task reads and writes, about."""
@@ -360,9 +360,9 @@ def rows_pass(b: Lowering, rule: Rule, view: View) -> None:
     (r, v), (c, u) = weights(rule, view.rows), weights(rule, view.columns)
     units = view.count * view.rows.out
     grain = max(1, GRAIN // (len(r) * view.columns.size + len(c) * view.columns.out))
-    tables = [b.const(t) for t in (r, v.astype(np.float32), c, u.astype(np.float32))]
-    args = (view.target, view.source, units, grain, *view.sizes, len(r), len(c), *tables)
-    b.step("resize_rows", chunks(units, grain), *args)
+    args: list[Arg] = [units, grain, *view.sizes, len(r), len(c)]
+    args += [b.const(t) for t in (r, v.astype(np.float32), c, u.astype(np.float32))]
+    b.step("resize_rows", chunks(units, grain), view.target, view.source, *args)
 
 
 def axis_pass(b: Lowering, rule: Rule, view: View) -> None:
@@ -370,6 +370,6 @@ def axis_pass(b: Lowering, rule: Rule, view: View) -> None:
     r, v = weights(rule, view.rows)
     units = view.count * view.rows.out * chunks(view.inner, BLOCK)
     grain = max(1, GRAIN // (min(view.inner, BLOCK) * (len(r) + 1)))
-    tables = [b.const(t) for t in (r, v.astype(np.float32))]
-    args = (units, grain, view.rows.size, view.rows.out, view.inner, BLOCK, len(r), *tables)
+    args: list[Arg] = [units, grain, view.rows.size, view.rows.out, view.inner, BLOCK, len(r)]
+    args += [b.const(t) for t in (r, v.astype(np.float32))]
     b.step("resize_axis", chunks(units, grain), view.target, view.source, *args)

@@ -65,6 +65,7 @@ SIZES = [
     {"q_len": 1, "kv_len": 9},
     {"q_len": 7, "kv_len": 1},
     {"q_len": 33, "kv_len": 70, "head": 16, "v_head": 24, "q_heads": 3, "kv_heads": 3},
+    {"q_len": 5, "kv_len": 40, "head": 7, "v_head": 3, "q_heads": 6, "kv_heads": 3},
     {"batch": 0},
     {"q_len": 0},
 ]
@@ -73,14 +74,14 @@ SIZES = [
 @pytest.mark.parametrize("opset", [23, 24, 25])
 @pytest.mark.parametrize("sizes", SIZES, ids=str)
 def test_sizes(sizes, opset):
-    case(qkv(**sizes), opset=opset, outputs=4)
+    case(qkv(**sizes), opset=opset, outputs=3, kernel=0 not in sizes.values())
 
 
 @pytest.mark.parametrize("opset", [23, 25])
 @pytest.mark.parametrize("sizes", SIZES, ids=str)
 def test_packed_heads(sizes, opset):
     heads = {"q_num_heads": sizes.get("q_heads", 2), "kv_num_heads": sizes.get("kv_heads", 2)}
-    case(packed(**sizes), heads, opset=opset, outputs=4)
+    case(packed(**sizes), heads, opset=opset, outputs=3, kernel=0 not in sizes.values())
 
 
 def test_heads_may_be_told_for_rank_4_before_opset_25():
@@ -108,20 +109,25 @@ OPTIONS = [
 
 @pytest.mark.parametrize("attrs", OPTIONS, ids=str)
 def test_options(attrs):
-    case(qkv(), attrs)
-    case(qkv(q_len=6, kv_len=4, q_heads=4), attrs)
+    kernel = attrs.get("softmax_precision", 1) == 1
+    case(qkv(), attrs, kernel=kernel)
+    case(qkv(q_len=6, kv_len=4, q_heads=4), attrs, kernel=kernel)
 
 
 @pytest.mark.parametrize("attrs", OPTIONS, ids=str)
 def test_options_with_a_past(attrs):
     past = [floats(2, 2, 3, 4, seed=3), floats(2, 2, 3, 6, seed=4)]
-    case([*qkv(q_heads=4), None, *past], attrs, outputs=3)
+    kernel = attrs.get("softmax_precision", 1) == 1
+    case([*qkv(q_heads=4), None, *past], attrs, outputs=3, kernel=kernel)
+    case([*qkv(q_heads=4), None, *past], attrs, kernel=kernel)
 
 
 @pytest.mark.parametrize("attrs", OPTIONS, ids=str)
 @pytest.mark.parametrize("nonpad", [[5, 5], [3, 1], [0, 4]], ids=str)
 def test_options_with_padded_keys(attrs, nonpad):
-    case([*qkv(), None, None, None, np.array(nonpad)], attrs)
+    inputs = [*qkv(), None, None, None, np.array(nonpad)]
+    case(inputs, attrs, kernel=False)
+    case(inputs, attrs, constants=[6], kernel=attrs.get("softmax_precision", 1) == 1)
 
 
 def test_empty_past():
@@ -131,7 +137,8 @@ def test_empty_past():
 def test_packed_heads_with_a_past():
     past = [floats(2, 1, 4, 4, seed=3), floats(2, 1, 4, 6, seed=4)]
     attrs = {"q_num_heads": 2, "kv_num_heads": 1, "is_causal": 1}
-    case([*packed(kv_heads=1), None, *past], attrs, outputs=4)
+    case([*packed(kv_heads=1), None, *past], attrs, outputs=3, kernel=True)
+    case([*packed(kv_heads=1), None, *past], attrs, outputs=4, kernel=False)
 
 
 MASKS = [(5,), (1, 5), (3, 5), (3, 1, 5), (3, 3, 5), (1, 1, 1, 5), (2, 1, 3, 5), (2, 3, 3, 5)]
@@ -142,7 +149,9 @@ MASKS = [(5,), (1, 5), (3, 5), (3, 1, 5), (3, 3, 5), (1, 1, 1, 5), (2, 1, 3, 5),
 @pytest.mark.parametrize("kind", ["bool", "float", "int"])
 def test_masks(kind, shape, attrs):
     mask = bools(*shape) if kind == "bool" else floats(*shape, seed=5)
-    case([*qkv(q_heads=3, kv_heads=3), np.round(mask).astype(np.int8) if kind == "int" else mask], attrs)
+    mask = np.round(mask).astype(np.int8) if kind == "int" else mask
+    case([*qkv(q_heads=3, kv_heads=3), mask], attrs, kernel=kind != "int")
+    case([*qkv(q_heads=3, kv_heads=3), mask], attrs, constants=[3], kernel=True)
 
 
 def test_masks_that_broadcast_along_keys():
@@ -174,6 +183,15 @@ def test_queries_that_see_no_key_yield_zeros(fill):
     mask = np.ones((3, 5), bool) if fill.dtype == bool else floats(3, 5, seed=5)
     mask[1] = fill
     case([*qkv(), mask], {"qk_matmul_output_mode": 3}, outputs=4)
+    case([*qkv(), mask], kernel=True)
+    case([*qkv(), mask], constants=[3], kernel=True)
+    case([*qkv(kv_len=1), mask[:, :1]], kernel=True)
+
+
+def test_nan_is_carried():
+    q, k, v = qkv()
+    q[0, 1, 2] = np.nan
+    case([q, k, v, bools(3, 5)], kernel=True)
 
 
 def test_infinite_scores_do_no_harm_where_no_key_is_seen():

@@ -1,8 +1,10 @@
-"""Random forms of convolution, pooling and resizing, against sums over taps and `onnx.reference`."""
+"""Random forms of convolution, pooling and resizing, against sums over taps at exact places."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 from hypothesis import assume, given
@@ -151,33 +153,97 @@ def test_pooling(g, ceil_mode, count_include_pad, p):
     check("LpPool", [x], {**attrs, "p": p}, oracle=lambda *_: norm, rtol=1e-4)
 
 
+HALF = Fraction(1, 2)
+ROUNDINGS = ["round_prefer_floor", "round_prefer_ceil", "floor", "ceil"]
 COORDINATES = ["half_pixel", "asymmetric", "align_corners", "pytorch_half_pixel", "half_pixel_symmetric"]
 
 
-@forms(150)
-@given(DATA)
-def test_resize(data):
-    mode = data.draw(st.sampled_from(["linear", "nearest", "cubic"]))
-    rank = data.draw(st.integers(1, 4))
-    shape = [data.draw(st.sampled_from([1, 2, 3, 5, 9])) for _ in range(rank)]
-    axes = sorted(data.draw(st.permutations(range(rank)))[: data.draw(st.integers(1, min(rank, 2)))])
-    attrs = {"mode": mode, "coordinate_transformation_mode": data.draw(st.sampled_from(COORDINATES))}
+def place(coordinate: str, j: int, size: int, out: int, scale: Fraction, length: Fraction) -> Fraction:
+    """Where element j of the output lies in the input, exactly (ONNX Resize, coordinate_transformation_mode)."""
+    if coordinate == "asymmetric":
+        return j / scale
+    if coordinate == "align_corners":
+        return j * (size - 1) / (length - 1) if length != 1 else Fraction(0)
+    if coordinate == "pytorch_half_pixel" and out == 1:
+        return Fraction(0)
+    x = (j + HALF) / scale - HALF
+    return x + Fraction(size, 2) * (1 - out / length) if coordinate == "half_pixel_symmetric" else x
+
+
+def interpolated(x: Fraction, size: int, scale: Fraction, attrs: dict) -> np.ndarray:
+    """The weights of all elements of an axis at place x."""
+    if attrs["mode"] == "nearest":
+        rounding = attrs["nearest_mode"]
+        at = {
+            "floor": math.floor(x),
+            "ceil": math.ceil(x),
+            "round_prefer_floor": math.ceil(x - HALF),
+            "round_prefer_ceil": math.floor(x + HALF),
+        }[rounding]
+        return np.eye(size)[min(max(at, 0), size - 1)]
+    reach = 1 if attrs["mode"] == "linear" else 2
+    stretch = min(float(scale), 1.0) if attrs["antialias"] else 1.0
+    weights, total = np.zeros(size), 0.0
+    for i in range(math.floor(x - reach / stretch) - 1, math.ceil(x + reach / stretch) + 2):
+        if attrs.get("exclude_outside") and not 0 <= i < size:
+            continue
+        d = abs(float(i - x)) * stretch
+        weight = max(0.0, 1 - d) if reach == 1 else keys(d, attrs["cubic_coeff_a"])
+        weights[min(max(i, 0), size - 1)] += weight
+        total += weight
+    return weights / total if attrs.get("exclude_outside") or attrs["antialias"] else weights
+
+
+def keys(d: float, a: float) -> float:
+    """Keys' cubic kernel."""
+    if d <= 1:
+        return (a + 2) * d**3 - (a + 3) * d**2 + 1
+    return a * d**3 - 5 * a * d**2 + 8 * a * d - 4 * a if d < 2 else 0.0
+
+
+def resized(x: np.ndarray, scales: list[Fraction], sizes: list[int], lengths: list[Fraction], attrs: dict):
+    y = x.astype(np.float64)
+    for axis, (size, scale, out, length) in enumerate(zip(x.shape, scales, sizes, lengths, strict=True)):
+        if scale == 1:
+            continue
+        coordinate = attrs["coordinate_transformation_mode"]
+        places = [place(coordinate, j, size, out, scale, length) for j in range(out)]
+        rows = np.array([interpolated(p, size, scale, attrs) for p in places])
+        y = np.moveaxis(np.tensordot(rows, y, (1, axis)), 0, axis)
+    return y.astype(x.dtype)
+
+
+@st.composite
+def resize_attributes(draw):
+    mode = draw(st.sampled_from(["linear", "nearest", "cubic"]))
+    attrs = {"mode": mode, "coordinate_transformation_mode": draw(st.sampled_from(COORDINATES))}
     if mode == "nearest":
-        rounding = ["round_prefer_floor", "round_prefer_ceil", "floor", "ceil"]
-        attrs["nearest_mode"] = data.draw(st.sampled_from(rounding))
-    else:
-        attrs["antialias"] = data.draw(st.integers(0, 1))
+        return attrs | {"nearest_mode": draw(st.sampled_from(ROUNDINGS))}
+    attrs["antialias"] = draw(st.integers(0, 1))
     if mode == "cubic":
-        attrs["exclude_outside"] = data.draw(st.integers(0, 1))
-        attrs["cubic_coeff_a"] = data.draw(st.sampled_from([-0.75, -0.5]))
-    sizes, scales = [1] * rank, [1.0] * rank
-    for a in range(rank):
-        sizes[a] = data.draw(st.sampled_from([1, 2, 3, 4, 7, 17])) if a in axes else shape[a]
-        scales[a] = data.draw(st.sampled_from([0.5, 2.0, 1.5, 3.0, 0.625])) if a in axes else 1.0
-    assume(all(int(d * s) for d, s in zip(shape, scales, strict=True)))
+        attrs |= {
+            "exclude_outside": draw(st.integers(0, 1)),
+            "cubic_coeff_a": draw(st.sampled_from([-0.75, -0.5])),
+        }
+    return attrs
+
+
+@forms(200)
+@given(resize_attributes(), DATA)
+def test_resize(attrs, data):
+    shape = data.draw(st.lists(st.sampled_from([1, 2, 3, 5, 9, 17]), min_size=1, max_size=4))
+    axes = data.draw(st.sets(st.integers(0, len(shape) - 1), min_size=1, max_size=2))
+    draws = {a: data.draw(st.sampled_from([0.5, 2.0, 1.5, 3.0, 0.625, 2.25])) for a in sorted(axes)}
+    scales = [Fraction(draws.get(a, 1)) for a in range(len(shape))]
+    lengths = [d * s for d, s in zip(shape, scales, strict=True)]
+    sizes = [math.floor(length) for length in lengths]
+    assume(all(sizes))
     x, empty = array(tuple(shape)), np.zeros(0, np.float32)
     inputs = [x, empty, np.float32(scales)]
     if data.draw(st.booleans()):
         inputs = [x, empty, empty, np.int64(sizes)]
+        scales = [Fraction(out, d) for out, d in zip(sizes, shape, strict=True)]
+        lengths = [Fraction(out) for out in sizes]
     constants = range(1, len(inputs)) if data.draw(st.booleans()) else ()
-    check("Resize", inputs, attrs, constants=constants, rtol=1e-4, atol=1e-4)
+    want = resized(x, scales, sizes, lengths, attrs)
+    check("Resize", inputs, attrs, constants=constants, oracle=lambda *_: want, rtol=1e-4, atol=1e-4)

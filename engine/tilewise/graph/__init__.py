@@ -2,5 +2,6 @@
 
 from tilewise.graph.facts import UNKNOWN, Fact
 from tilewise.graph.ir import Graph, Node
+from tilewise.graph.maps import Map
 
-__all__ = ["UNKNOWN", "Fact", "Graph", "Node"]
+__all__ = ["UNKNOWN", "Fact", "Graph", "Map", "Node"]

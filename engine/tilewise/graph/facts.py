@@ -17,7 +17,7 @@ Shape = tuple[Any, ...]
 class Fact:
     """Static knowledge of one value.
 
-    dtype: NumPy dtype, or None while unknown; strings are `object`.
+    dtype: NumPy dtype, or None while unknown; strings are `object`. Of a map, that of its keys.
     shape: dims are ints, names of free dimensions, or None; the whole is None when the rank is unknown.
     value: the content where it is known (a constant), else None.
     kind: "tensor", "sequence", "optional" or "map"; `elem` describes the element of the others.
@@ -61,9 +61,10 @@ class Fact:
         return replace(self, value=None) if self.value is not None else self
 
     def __str__(self) -> str:
-        if self.kind != "tensor":
-            return f"{self.kind}({self.elem if self.elem is not None else '?'})"
         dtype = self.dtype.name if self.dtype is not None else "?"
+        if self.kind != "tensor":
+            key = f"{dtype}: " if self.kind == "map" else ""
+            return f"{self.kind}({key}{self.elem if self.elem is not None else '?'})"
         if self.shape is None:
             return f"{dtype}[...]"
         return f"{dtype}[{', '.join('?' if d is None else str(d) for d in self.shape)}]"

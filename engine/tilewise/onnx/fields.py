@@ -52,7 +52,7 @@ def shape_of(dims: Iterable[int], what: str) -> tuple[int, ...]:
 def type_fact(proto: onnx.TypeProto, what: str) -> Fact:
     """What a `TypeProto` declares; a type without content declares nothing.
 
-    Sparse tensors, maps and opaque types are facts of these kinds, which no operator takes.
+    Sparse tensors and opaque types are facts of these kinds, which no operator takes.
     """
     case = proto.WhichOneof("value")
     if case is None:
@@ -63,6 +63,9 @@ def type_fact(proto: onnx.TypeProto, what: str) -> Fact:
         return Fact(dtype, _declared_shape(value.shape, what) if value.HasField("shape") else None)
     if case in ("sequence_type", "optional_type"):
         return Fact(kind=case.removesuffix("_type"), elem=type_fact(value.elem_type, f"{what}: element"))
+    if case == "map_type":
+        key = element_type(value.key_type, f"{what}: key")
+        return Fact(key, kind="map", elem=type_fact(value.value_type, f"{what}: value"))
     return Fact(kind=case.removesuffix("_type"))
 
 

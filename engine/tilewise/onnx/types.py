@@ -11,7 +11,7 @@ from tilewise.graph import Fact
 
 Parameter = onnx.defs.OpSchema.FormalParameter
 _VARIADIC = onnx.defs.OpSchema.FormalParameterOption.Variadic
-_NAMES = {"tensor": "tensor", "sequence": "seq", "optional": "optional"}
+_NAMES = {"tensor": "tensor", "sequence": "seq", "optional": "optional", "map": "map"}
 
 
 def type_name(fact: Fact | None) -> str | None:
@@ -22,6 +22,8 @@ def type_name(fact: Fact | None) -> str | None:
         inner = None if fact.dtype is None else dtypes.onnx_name(fact.dtype)
     else:
         inner = type_name(fact.elem)
+    if fact.kind == "map" and inner is not None:
+        inner = None if fact.dtype is None else f"{dtypes.onnx_name(fact.dtype)},{inner}"
     return None if inner is None else f"{_NAMES[fact.kind]}({inner})"
 
 

@@ -12,7 +12,7 @@ from tilewise.ops.columns import fold_blocks, map_blocks
 from tilewise.ops.elementwise import GRAIN, emit_walk
 from tilewise.ops.linalg import pack_columns, pack_rows
 from tilewise.ops.reduce import MAX, NOTHING
-from tilewise.ops.strided import Layout
+from tilewise.ops.strided import Layout, contiguous
 from tilewise.ops.tiles import PANEL, VECTOR, Panels, Product, contiguous_panels, emit
 from tilewise.plan.lowering import Lowering, Ref, chunks
 
@@ -42,7 +42,7 @@ class AttentionSteps:
         self.group = self.q_heads // self.kv_heads
         self.shape: Shape = (self.batch, self.q_heads, self.q_len, self.kv_len)
         self.scores = Layout.of(b.temp(4 * math.prod(self.shape)), np.dtype(np.float32), self.shape)
-        self.whole = all(x.array.flags.c_contiguous for x in (q, k, v, y))
+        self.whole = all(x.array.strides == contiguous(x.array.shape, 4) for x in (q, k, v, y))
         """True where all batches are one run of images, and all heads of a group one run of rows."""
 
     @property

@@ -29,6 +29,7 @@ class Op:
     attributes: the ONNX attributes that the class reads; one outside it is refused by the importer.
     foldable: False for an operator whose result is not a function of its inputs alone.
     empty_constants: True where `lower` also takes constant inputs without elements, which stand for ones left out.
+    runs_deprecated: True where a version that only deprecates the operator has its form and meaning.
     control_flow: True where `evaluate` takes a first argument `call(graph, feeds) -> list` to run subgraphs.
     """
 
@@ -36,6 +37,7 @@ class Op:
     attributes: ClassVar[frozenset[str]] = frozenset()
     foldable: ClassVar[bool] = True
     empty_constants: ClassVar[bool] = False
+    runs_deprecated: ClassVar[bool] = False
     control_flow: ClassVar[bool] = False
 
     def __init__(self, node: Node) -> None:

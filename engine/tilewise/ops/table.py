@@ -55,6 +55,7 @@ from tilewise.ops import (
     vision,
 )
 from tilewise.ops.base import Op
+from tilewise.ops.ml import encoders, linear, scaling, svm, trees
 
 TABLE: dict[tuple[str, str], type[Op]] = {
     # convolution
@@ -289,6 +290,26 @@ TABLE: dict[tuple[str, str], type[Op]] = {
     ("tilewise", "FusedBatchNormalization"): batch_norm.FusedBatchNormalization,
     # gradients
     ("tilewise", "SumTo"): gradient.SumTo,
+    # classical models
+    ("ai.onnx.ml", "ArrayFeatureExtractor"): scaling.ArrayFeatureExtractor,
+    ("ai.onnx.ml", "Binarizer"): scaling.Binarizer,
+    ("ai.onnx.ml", "CastMap"): encoders.CastMap,
+    ("ai.onnx.ml", "CategoryMapper"): encoders.CategoryMapper,
+    ("ai.onnx.ml", "DictVectorizer"): encoders.DictVectorizer,
+    ("ai.onnx.ml", "FeatureVectorizer"): scaling.FeatureVectorizer,
+    ("ai.onnx.ml", "Imputer"): scaling.Imputer,
+    ("ai.onnx.ml", "LabelEncoder"): encoders.LabelEncoder,
+    ("ai.onnx.ml", "LinearClassifier"): linear.LinearClassifier,
+    ("ai.onnx.ml", "LinearRegressor"): linear.LinearRegressor,
+    ("ai.onnx.ml", "Normalizer"): scaling.Normalizer,
+    ("ai.onnx.ml", "OneHotEncoder"): encoders.OneHotEncoder,
+    ("ai.onnx.ml", "SVMClassifier"): svm.SVMClassifier,
+    ("ai.onnx.ml", "SVMRegressor"): svm.SVMRegressor,
+    ("ai.onnx.ml", "Scaler"): scaling.Scaler,
+    ("ai.onnx.ml", "TreeEnsemble"): trees.TreeEnsemble,
+    ("ai.onnx.ml", "TreeEnsembleClassifier"): trees.TreeEnsembleClassifier,
+    ("ai.onnx.ml", "TreeEnsembleRegressor"): trees.TreeEnsembleRegressor,
+    ("ai.onnx.ml", "ZipMap"): encoders.ZipMap,
     # training
     ("ai.onnx.preview.training", "Adagrad"): optimizers.Adagrad,
     ("ai.onnx.preview.training", "Adam"): optimizers.Adam,

@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 
 from tilewise import dtypes
+from tilewise.errors import InputError
 from tilewise.graph import Fact
 from tilewise.onnx.types import type_name
 from tilewise.ort.exceptions import Fail, InvalidArgument, OrtRuntimeError, OrtTypeError, OrtValueError
 from tilewise.ort.values import OrtValue
+from tilewise.runtime.feeds import check_map
 
 
 def check_feeds(
@@ -44,6 +46,11 @@ def _value(name: str, value: object, fact: Fact) -> object:
         return None if value is None else _value(name, value, fact.elem or Fact())
     if fact.kind == "sequence":
         return _sequence(name, value, fact.elem or Fact())
+    if fact.kind == "map":
+        try:
+            return check_map(name, value, fact)
+        except InputError as error:
+            raise InvalidArgument.of(f"Unexpected input data type. {error}") from error
     array = _array(name, value, fact)
     _check_type(array, fact)
     _check_shape(name, array.shape, fact)

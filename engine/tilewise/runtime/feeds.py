@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Mapping
 
 import numpy as np
 
 from tilewise.errors import InputError
-from tilewise.graph import UNKNOWN, Fact, Graph
+from tilewise.graph import UNKNOWN, Fact, Graph, Map
 
 
 def check_feeds(graph: Graph, feeds: Mapping[str, object]) -> dict[str, object]:
@@ -30,6 +31,8 @@ def _check_value(name: str, value: object, fact: Fact, dims: dict[str, tuple[int
         if not isinstance(value, list | tuple):
             raise InputError(f"input {name!r}: expected a list of arrays, got {type(value).__name__}")
         return list(value)
+    if fact.kind == "map":
+        return check_map(name, value, fact)
     if fact.kind == "optional" and value is None:
         return value
     if fact.kind != "tensor":
@@ -40,6 +43,24 @@ def _check_value(name: str, value: object, fact: Fact, dims: dict[str, tuple[int
     if fact.shape is not None:
         _check_shape(name, array.shape, fact, dims)
     return array
+
+
+_PLAIN: dict[str, type] = {"f": numbers.Real, "i": numbers.Integral, "u": numbers.Integral, "O": str}
+"""What keys and values of a map are in Python, by the kind of their dtype."""
+
+
+def check_map(name: str, value: object, fact: Fact) -> Map:
+    """A map of the declared types from a mapping of Python's own; `InputError` for another key or value."""
+    if not isinstance(value, Mapping):
+        raise InputError(f"input {name!r}: expected a mapping, got {type(value).__name__}")
+    dtype = fact.elem.dtype if fact.elem is not None else None
+    if fact.dtype is None or dtype is None:
+        raise InputError(f"input {name!r}: expected a model that declares the types of the map, got {fact}")
+    for what, items, kind in (("key", value.keys(), fact.dtype.kind), ("value", value.values(), dtype.kind)):
+        wrong = [x for x in items if not isinstance(x, _PLAIN[kind]) or isinstance(x, bool)]
+        if wrong:
+            raise InputError(f"input {name!r}: expected {_PLAIN[kind].__name__} as {what}, got {wrong[0]!r}")
+    return Map({int(k) if fact.dtype.kind != "O" else str(k): v for k, v in value.items()}, dtype)
 
 
 def _as_array(name: str, value: object, fact: Fact) -> np.ndarray:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tilewise.errors import InputError
-from tilewise.graph import Fact, Graph
+from tilewise.graph import Fact, Graph, Map
 from tilewise.graph.facts import Shape
 from tilewise.plan.builder import Builder
 from tilewise.plan.locks import ForkSafeLock
@@ -241,6 +241,8 @@ def _signature(value: object) -> tuple:
         return (value.dtype, value.shape)
     if isinstance(value, list):
         return ("sequence",)
+    if isinstance(value, Map):
+        return ("map", value.dtype)
     return (type(value).__name__,)
 
 
@@ -249,4 +251,6 @@ def _fact(value: object) -> Fact:
         return Fact(value.dtype, tuple(value.shape))
     if isinstance(value, list):
         return Fact(kind="sequence")
+    if isinstance(value, Map):
+        return Fact(kind="map", elem=Fact(value.dtype))
     return Fact(kind="optional")

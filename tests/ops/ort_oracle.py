@@ -9,11 +9,20 @@ import onnxruntime
 from tests.ops.harness import LATEST, one_node
 
 
-def ort(op_type: str, attrs: dict | None = None, *, opset: int = 21, outputs: int = 1) -> Callable[..., list]:
+def ort(
+    op_type: str,
+    attrs: dict | None = None,
+    *,
+    opset: int = 21,
+    outputs: int = 1,
+    domain: str = "",
+    version: int = 1,
+) -> Callable[..., list]:
     """An oracle for `harness.check`: the node's outputs by ONNX Runtime at an opset that it knows."""
 
     def run(*inputs):
-        proto = one_node(op_type, inputs, attrs, opset=min(opset, LATEST), outputs=outputs)
+        form: dict = {"opset": min(opset, LATEST), "outputs": outputs, "domain": domain, "version": version}
+        proto = one_node(op_type, inputs, attrs, **form)
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         session = onnxruntime.InferenceSession(

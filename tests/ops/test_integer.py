@@ -155,10 +155,15 @@ def test_conv_integer(case, types):
 
 @pytest.mark.parametrize("auto_pad", ["SAME_UPPER", "SAME_LOWER", "VALID"])
 def test_conv_integer_auto_pad(auto_pad):
-    x, w = ints(np.uint8, 1, 2, 6, 5), ints(np.uint8, 3, 2, 4, 2)
+    x, w = ints(np.uint8, 1, 2, 6, 5), seven_bits(ints(np.uint8, 3, 2, 4, 2))
     attrs = {"auto_pad": auto_pad, "strides": [2, 1], "kernel_shape": [4, 2]}
     zeros = [np.asarray(np.uint8(9)), np.asarray(np.uint8(5))]
     check("ConvInteger", [x, w, *zeros], attrs, oracle=ort("ConvInteger", attrs, opset=10))
+
+
+def seven_bits(w):
+    """Of half the range: with more, ONNX Runtime's sums saturate in 16 bits on processors without VNNI."""
+    return w // 2
 
 
 def triple(x, scale, zero, like=None):
@@ -179,7 +184,7 @@ def test_qlinear_matmul(case, types, opset):
 
 @pytest.mark.parametrize("types", TYPES[:2] + TYPES[3:], ids=IDS[:2] + IDS[3:])
 def test_qlinear_matmul_as_onnxruntime(types):
-    a, b = ints(types[0], 3, 40, 37), ints(types[1], 3, 37, 29)
+    a, b = ints(types[0], 3, 40, 37), seven_bits(ints(types[1], 3, 37, 29))
     inputs = [*triple(a, 0.07, 4), *triple(b, 0.013, 11), np.asarray(F32(0.5)), np.asarray(60, types[0])]
     check("QLinearMatMul", inputs, opset=10, oracle=ort("QLinearMatMul", opset=10))
 
@@ -256,7 +261,13 @@ def test_qlinear_conv(case, types, bias):
 def test_qlinear_conv_as_onnxruntime(case, types):
     x, w, _, attrs = conv_case(case, types)
     b = RNG.integers(-5000, 5000, w.shape[0], dtype=np.int32)
-    inputs = [*triple(x, 0.02, 7), *triple(w, 0.03, 0), np.asarray(F32(0.9)), np.asarray(40, types[0]), b]
+    inputs = [
+        *triple(x, 0.02, 7),
+        *triple(seven_bits(w), 0.03, 0),
+        np.asarray(F32(0.9)),
+        np.asarray(40, types[0]),
+        b,
+    ]
     check("QLinearConv", inputs, attrs, opset=10, oracle=ort("QLinearConv", attrs, opset=10))
 
 

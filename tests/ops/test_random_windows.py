@@ -61,7 +61,7 @@ def channels(draw):
     )
 
 
-@forms(150)
+@forms(300)
 @given(geometries(), channels(), st.sampled_from([0, 1, 1, 2]), DATA)
 def test_conv(g, channels, n, data):
     group, depth, outs = channels
@@ -71,6 +71,14 @@ def test_conv(g, channels, n, data):
     want = oracles.conv(*inputs, stride=g.strides, dilation=g.dilations, pads=g.pads, group=group)
     options = {"oracle": lambda *_: want.astype(np.float32), "rtol": 1e-4, "atol": 1e-4}
     check("Conv", inputs, attributes(g, group=group), constants=constants, **options)
+
+
+def test_padding_behind_a_depth_of_one():
+    """A depthwise volume with one slice in and three out."""
+    x, w, b = array((1, 2, 1, 3, 4)), array((2, 1, 1, 3, 3), seed=1), array((2,), seed=2)
+    want = oracles.conv(x, w, b, pads=[0, 1, 1, 2, 1, 1], group=2).astype(np.float32)
+    attrs = {"pads": [0, 1, 1, 2, 1, 1], "group": 2}
+    check("Conv", [x, w, b], attrs, oracle=lambda *_: want, rtol=1e-4, atol=1e-4, kernel=True)
 
 
 @forms(100)

@@ -63,7 +63,7 @@ class Attention(HeadsOp):
         if mode not in range(4):
             return f"attribute qk_matmul_output_mode: expected 0 to 3, got {mode}"
         if precision is not None and precision not in PRECISIONS:
-            return f"attribute softmax_precision: expected one of {sorted(PRECISIONS)}, got {precision}"
+            return f"attribute softmax_precision: expected one of {PRECISIONS}, got {precision}"
         for name in ("left_window_size", "right_window_size"):
             if self.attr(name, -1) < -1:
                 return f"attribute {name}: expected -1 or more, got {self.attr(name)}"

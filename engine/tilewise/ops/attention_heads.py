@@ -14,8 +14,8 @@ from tilewise.ops.base import Array, Op
 from tilewise.ops.elementwise import FLOATS, wide
 from tilewise.ops.linalg import matmul
 
-PRECISIONS = {1: "float", 10: "float16", 11: "double", 16: "bfloat16"}
-"""Values of attribute softmax_precision."""
+PRECISIONS = (1, 10, 11, 16)
+"""Values of attribute softmax_precision: float, float16, double, bfloat16."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -349,7 +349,7 @@ def optional(b: Lowering, i: int) -> Ref | int:
 
 
 def accepts_depthwise(p: Problem, b: Lowering) -> bool:
-    if p.c != p.group or p.size[0] != 1 or p.kernel[0] != 1 or p.pad[0]:
+    if p.c != p.group or not (p.size[0] == p.out[0] == p.kernel[0] == 1) or p.pad[0]:
         return False
     _, _, pitch = p.image.size
     return depthwise_rows(p) >= 1 and pitch <= ROW_FLOATS - VECTOR

@@ -29,7 +29,7 @@ class FlexAttention(ControlFlow, HeadsOp):
         precision = self.attr("softmax_precision")
         if precision is None or precision in PRECISIONS:
             return None
-        return f"attribute softmax_precision: expected one of {sorted(PRECISIONS)}, got {precision}"
+        return f"attribute softmax_precision: expected one of {PRECISIONS}, got {precision}"
 
     def infer(self, ins: Inputs) -> list[Fact]:
         (q, k, v), outer = self.split(ins)

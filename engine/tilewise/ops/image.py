@@ -19,9 +19,9 @@ _CHANNELS = {"RGB": 3, "BGR": 3, "Grayscale": 1}
 
 
 class ImageDecoder(Op):
-    """The pixels (H, W, C) of an encoded image, uint8; (0, 0, C) where it cannot be decoded (ONNX ImageDecoder, opset 20).
+    """The pixels (H, W, C) of an encoded image, uint8 (ONNX ImageDecoder, opset 20).
 
-    Input: the file's bytes, uint8 (n,). Needs Pillow.
+    Input: the file's bytes, uint8 (n,). Output: (0, 0, C) where it cannot be decoded. Needs Pillow.
     """
 
     attributes = frozenset({"pixel_format"})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -27,7 +28,7 @@ class Level:
 class TfIdfVectorizer(Op):
     """How often each n-gram of a pool occurs in (C,) or in the rows of (N, C) (ONNX TfIdfVectorizer, opset 9).
 
-    Items of one occurrence are 1 to max_skip_count + 1 places apart, every time as many. A weight belongs to an output
+    Items of one occurrence are 1 to max_skip_count + 1 places apart, all alike. A weight belongs to an output
     column, as in onnx.reference and ONNX Runtime; ONNX's text gives it to the n-gram of that position in
     the pool, which is the same where `ngram_indexes` counts up from 0. Output: float32, (columns,) or (N, columns).
     """
@@ -94,42 +95,39 @@ class TfIdfVectorizer(Op):
     def evaluate(self, x):
         self.infer([Fact.of(x)])
         rows = x if x.ndim == 2 else x.reshape(1, -1)
-        tokens, pool = self._tokens(rows)
-        radix = int(pool.max()) + 1
-        levels = self._levels(pool, radix)
+        tokens = np.array([self._numbers.get(item, -1) for item in rows.ravel().tolist()], np.int64)
+        tokens = tokens.reshape(rows.shape)
         width = max(self.attr("ngram_indexes")) + 1
-        counts = np.zeros(len(tokens) * width, np.int64)
-        for distance in range(1, self.attr("max_skip_count") + 2):
-            for n, columns in enumerate(_walk(tokens, levels, radix, distance), 1):
+        counts = np.zeros(len(rows) * width, np.int64)
+        for distance in range(1, min(self.attr("max_skip_count") + 1, max(rows.shape[1], 1)) + 1):
+            for n, columns in enumerate(_walk(tokens, self._levels, len(self._numbers), distance), 1):
                 # A single item is nowhere skipped, and counted once.
                 if n >= self.attr("min_gram_length") and (n > 1 or distance == 1):
                     row, place = np.nonzero(columns >= 0)
                     np.add.at(counts, row * width + columns[row, place], 1)
-        return [self._weighted(counts.reshape(len(tokens), width)).reshape(*x.shape[:-1], width)]
+        return [self._weighted(counts.reshape(len(rows), width)).reshape(*x.shape[:-1], width)]
 
-    def _tokens(self, x: Array) -> tuple[Array, Array]:
-        """The input and the pool, items replaced by their numbers, -1 for one that the pool has not."""
-        numbers = {item: i for i, item in enumerate(dict.fromkeys(self._pool()))}
-        found = [numbers.get(item, -1) for item in x.ravel().tolist()]
-        return np.array(found, np.int64).reshape(x.shape), np.array(
-            [numbers[i] for i in self._pool()], np.int64
-        )
+    @cached_property
+    def _numbers(self) -> dict:
+        """The items of the pool, numbered."""
+        return {item: i for i, item in enumerate(dict.fromkeys(self._pool()))}
 
-    def _grams(self, pool: Array) -> list[tuple[Array, Array]]:
-        """The n-grams used, (count, n), and their columns, by n from 1 to max_gram_length."""
+    def _grams(self) -> list[tuple[Array, Array]]:
+        """The n-grams used, (count, n), and their columns, by n from 1 on."""
+        pool = np.array([self._numbers[item] for item in self._pool()], np.int64)
         starts = [*self.attr("ngram_counts"), len(pool)]
         indexes = np.array(self.attr("ngram_indexes"), np.int64)
         grams, first = [], 0
-        for n in range(1, self.attr("max_gram_length") + 1):
-            part = pool[starts[n - 1] : starts[n]] if n < len(starts) else pool[:0]
-            table = part.reshape(-1, n)
+        for n in range(1, min(self.attr("max_gram_length") + 1, len(starts))):
+            table = pool[starts[n - 1] : starts[n]].reshape(-1, n)
             used = len(table) if n >= self.attr("min_gram_length") else 0
             grams.append((table[:used], indexes[first : first + used]))
             first += len(table)
         return grams
 
-    def _levels(self, pool: Array, radix: int) -> list[Level]:
-        grams = self._grams(pool)
+    @cached_property
+    def _levels(self) -> list[Level]:
+        grams, radix = self._grams(), len(self._numbers)
         parents = [np.zeros(len(table), np.int64) for table, _ in grams]
         levels = []
         for depth in range(len(grams)):

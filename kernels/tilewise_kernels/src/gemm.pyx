@@ -4,7 +4,7 @@
 from libc.stdint cimport int64_t, uintptr_t
 from libc.string cimport memset
 from tile cimport (
-    TW_MR, TW_NR, TW_VW, activate_rows, lower_bound, number, tw_activate, tw_dot, tw_dot4, tw_tile, upper_bound,
+    CLIP, TW_MR, TW_VW, lower_bound, number, tw_activate, tw_copy_row, tw_dot, tw_dot4, tw_tile, upper_bound,
 )
 
 cdef enum:
@@ -27,8 +27,7 @@ cdef struct Product:
 cdef inline void scatter(const float *src, float *dst, int64_t step, int64_t n) noexcept nogil:
     cdef int64_t j
     if step == 1:
-        for j in range(n):
-            dst[j] = src[j]
+        tw_copy_row(dst, src, n, 1, False)
     else:
         for j in range(n):
             dst[j * step] = src[j]
@@ -40,19 +39,26 @@ cdef inline void gather(const float *src, int64_t step, float *dst, int64_t n) n
         dst[j] = src[j * step]
 
 
-cdef void gather_residual(Product *p, const float *residual, int64_t mr, const int64_t *run, int64_t count,
-                          float *tile) noexcept nogil:
+cdef void gather_residual(Product *p, const float *residual, int64_t mr, int64_t width, const int64_t *run,
+                          int64_t count, float *tile) noexcept nogil:
     """The residual as a tile's starting sums, so that the activation comes after it."""
     cdef int64_t i, r
-    memset(tile, 0, mr * MAX_NR * sizeof(float))
+    memset(tile, 0, mr * width * sizeof(float))
     for i in range(mr):
         for r in range(count):
             gather(residual + i * p.residual_row + run[3 * r + 2] * p.residual_column,
-                   p.column_stride * p.residual_column, tile + i * MAX_NR + run[3 * r], run[3 * r + 1])
+                   p.column_stride * p.residual_column, tile + i * width + run[3 * r], run[3 * r + 1])
+
+
+cdef inline bint stores_in_place(Product *p, const int64_t *run, int64_t count, int64_t width) noexcept nogil:
+    """True where a tile may be stored as it comes out of the registers: all of it, side by side, and final."""
+    if p.activation > CLIP or p.column_stride != 1 or count != 1 or run[1] != width:
+        return False
+    return p.residual == NULL or p.residual_column == 1
 
 
 cdef void tile_panel(Product *p, const int64_t *panel, int64_t row, int64_t mr) noexcept nogil:
-    """Rows [row, row + mr) of one panel: a full contiguous one straight to the output, others through a buffer."""
+    """Rows [row, row + mr) of one panel."""
     cdef float[MAX_MR * MAX_NR] tile
     cdef int64_t nv = panel[1], width = nv * TW_VW, count = panel[3], i, r
     cdef const int64_t *run = p.runs + 3 * panel[2]
@@ -60,22 +66,22 @@ cdef void tile_panel(Product *p, const int64_t *panel, int64_t row, int64_t mr) 
     cdef const float *bias = NULL if p.bias == NULL else p.bias + row
     cdef float *y = p.y + row * p.row_stride
     cdef const float *residual = NULL if p.residual == NULL else p.residual + row * p.residual_row
-    if count == 1 and run[1] == width and p.column_stride == 1 and (residual == NULL or p.residual_column == 1):
+    if stores_in_place(p, run, count, width):
         y += run[2]
         if residual != NULL:
             residual += run[2]
         tw_tile(<int>mr, <int>nv, p.k, w, p.x + panel[0], p.off, y, p.row_stride, bias, residual,
                 p.residual_row, p.lo, p.hi)
-        activate_rows(p.activation, y, mr, p.row_stride, width, p.alpha, p.beta)
         return
     if residual != NULL:
-        gather_residual(p, residual, mr, run, count, tile)
+        gather_residual(p, residual, mr, width, run, count, tile)
         residual = tile
-    tw_tile(<int>mr, <int>nv, p.k, w, p.x + panel[0], p.off, tile, MAX_NR, bias, residual, MAX_NR, p.lo, p.hi)
-    activate_rows(p.activation, tile, mr, MAX_NR, width, p.alpha, p.beta)
+    tw_tile(<int>mr, <int>nv, p.k, w, p.x + panel[0], p.off, tile, width, bias, residual, width, p.lo, p.hi)
+    if p.activation > CLIP:
+        tw_activate(<int>p.activation, tile, mr * width, p.alpha, p.beta)
     for i in range(mr):
         for r in range(count):
-            scatter(tile + i * MAX_NR + run[3 * r], y + i * p.row_stride + run[3 * r + 2], p.column_stride,
+            scatter(tile + i * width + run[3 * r], y + i * p.row_stride + run[3 * r + 2], p.column_stride,
                     run[3 * r + 1])
 
 

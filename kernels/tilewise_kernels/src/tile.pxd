@@ -36,11 +36,3 @@ cdef inline float lower_bound(int64_t code, float alpha) noexcept nogil:
 cdef inline float upper_bound(int64_t code, float beta) noexcept nogil:
     return beta if code == CLIP else <float>1e39
 
-
-cdef inline void activate_rows(int64_t code, float *p, int64_t rows, int64_t pitch, int64_t n,
-                               float alpha, float beta) noexcept nogil:
-    """Apply in place an activation that the tile's clipping did not cover."""
-    cdef int64_t i
-    if code > CLIP:
-        for i in range(rows):
-            tw_activate(<int>code, p + i * pitch, n, alpha, beta)

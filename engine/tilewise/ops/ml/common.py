@@ -10,7 +10,7 @@ import numpy as np
 from tilewise import dtypes
 from tilewise.graph import UNKNOWN, Fact
 from tilewise.graph.facts import Dim
-from tilewise.ops.base import Array, Inputs, Op
+from tilewise.ops.base import Array, Op
 
 FLOAT, INT64 = np.dtype(np.float32), np.dtype(np.int64)
 

@@ -98,8 +98,8 @@ class SVMRegressor(Svm):
 class SVMClassifier(Svm, Classifier):
     """The label with the most votes of pairs, and float32 scores (SVMClassifier, version 1; libsvm).
 
-    Scores are probabilities (N, E) where `prob_a` is given; else one for each pair of classes, for two classes the pair's
-    score s as (-s, s). Without support vectors: one linear score for each class, the highest of which decides.
+    Scores are probabilities (N, E) where `prob_a` is given; else one for each pair of classes, for two classes
+    the pair's score s as (-s, s). Without support vectors: a linear score for each class, the highest decides.
     """
 
     attributes = frozenset(

@@ -181,8 +181,8 @@ class TreeEnsembleClassifier(NodeTrees, Classifier):
     """The label of the highest score, and float32 scores (N, E) (TreeEnsembleClassifier, versions 1, 3, 5).
 
     Labels go by scores before `post_transform`. Where all votes of two classes are for one, its score s decides
-    alone: above 1/2 where weights are probabilities (none negative, no transform), else above 0. Votes for the first class
-    then count, by custom, for the second: the scores are (1 - s, s) or (-s, s).
+    alone: above 1/2 where weights are probabilities (none negative, no transform), else above 0. Votes for the
+    first class then count, by custom, for the second: the scores are (1 - s, s) or (-s, s).
     """
 
     attributes = _NODES | {

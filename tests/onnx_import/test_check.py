@@ -165,10 +165,18 @@ def test_newer_than_the_installed_onnx() -> None:
 
 def test_values_that_no_operator_takes() -> None:
     model = proto([], [onnx.ValueInfoProto(name="x")], ("x",))
-    model.graph.input[0].type.map_type.key_type = TensorProto.INT64
+    model.graph.input[0].type.sparse_tensor_type.elem_type = TensorProto.FLOAT
     assert findings(model)[0] == (
-        "node 'test' (model): value 'x' of kind map is not supported, expected tensor, sequence, optional"
+        "node 'test' (model): value 'x' of kind sparse_tensor is not supported, "
+        "expected tensor, sequence, optional, map"
     )
+
+
+def test_a_map_is_no_tensor() -> None:
+    model = node("Relu", ["x"])
+    map_type = model.graph.input[0].type.map_type
+    map_type.key_type, map_type.value_type.tensor_type.elem_type = TensorProto.INT64, TensorProto.FLOAT
+    assert "of type map(int64,tensor(float)) is not supported, expected" in findings(model)[0]
 
 
 @pytest.mark.parametrize(

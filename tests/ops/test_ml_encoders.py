@@ -77,7 +77,7 @@ def test_label_encoder_4_with_tensors(x, values, default, expected):
 
 HOT = [
     (np.array([1, 2, 7]), {"cats_int64s": [1, 7]}),
-    (np.array([[1, 2], [7, 7]], np.int32), {"cats_int64s": [1, 7]}),
+    (np.array([[1, 2], [7, 7]]), {"cats_int64s": [1, 7]}),
     (np.array(7), {"cats_int64s": [1, 7]}),
     (np.float32([1.5, 2, -7.9]), {"cats_int64s": [1, -7, 3]}),
     (np.array([1.0, 7]), {"cats_int64s": [1, 7], "zeros": 0}),
@@ -89,6 +89,13 @@ HOT = [
 @pytest.mark.parametrize(("x", "attrs"), HOT)
 def test_one_hot_encoder(x, attrs):
     check_ort("OneHotEncoder", [x], attrs)
+
+
+def test_one_hot_encoder_of_int32():
+    expected = np.float32([[0, 1], [0, 0]])
+    check_ml(
+        "OneHotEncoder", [np.array([7, 2], np.int32)], {"cats_int64s": [1, 7]}, oracle=lambda _: expected
+    )
 
 
 def test_one_hot_encoder_of_nothing():
@@ -227,6 +234,7 @@ def test_the_maps_of_a_classifier_in_a_session():
             ["label", "scores"],
             domain=DOMAIN,
             coefficients=[0.5, 0.25, -1.0, 2.0],
+            intercepts=[0.5, -0.5],
             classlabels_strings=["yes", "no"],
             post_transform="SOFTMAX",
         ),
@@ -241,10 +249,8 @@ def test_the_maps_of_a_classifier_in_a_session():
     assert [o.type for o in ours.get_outputs()] == [o.type for o in theirs.get_outputs()]
     (labels, maps), (expected, wanted) = (session.run(None, {"x": x}) for session in (ours, theirs))
     assert labels.tolist() == expected.tolist()
-    assert [list(m) for m in maps] == [list(m) for m in wanted]
-    np.testing.assert_allclose(
-        [list(m.values()) for m in maps], [list(m.values()) for m in wanted], rtol=1e-6
-    )
+    for mine, other in zip(maps, wanted, strict=True):
+        assert mine == pytest.approx(other, rel=1e-6)
 
 
 INTS = np.array([1])

@@ -25,10 +25,10 @@ def test_regressor_of_three_targets(x, name):
 
 @pytest.mark.parametrize("name", TRANSFORMS[:4])
 def test_regressor_of_one_target(name):
-    attrs = {"coefficients": [2.0, -1.0], "post_transform": name}
+    attrs = {"coefficients": [2.0, -1.5], "post_transform": name}
 
     def oracle(x):
-        return transformed(x @ np.array([[2.0], [-1.0]]), name).astype(np.float32)
+        return transformed(x @ np.array([[2.0], [-1.5]]), name).astype(np.float32)
 
     check_ml("LinearRegressor", [X], attrs, oracle=oracle)
 

@@ -12,6 +12,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from tilewise.graph import UNKNOWN, Fact
 from tilewise.ops import epilogue
 from tilewise.ops.base import Inputs, Op
+from tilewise.ops.depthwise import accepts_depthwise, depthwise_conv
 from tilewise.ops.tiles import (
     PANEL,
     VECTOR,
@@ -26,10 +27,6 @@ from tilewise.ops.tiles import (
 from tilewise.ops.windows import Windows, extent, read_windows
 from tilewise.ops.winograd import accepts_winograd, winograd_conv
 from tilewise.plan.lowering import Lowering, Ref, chunks
-
-PLANE_FLOATS = 8192
-ROW_FLOATS = 4096
-"""Floats that a depthwise task has for its padded rows and for its output rows."""
 
 
 class Conv(Op):
@@ -83,11 +80,12 @@ class Conv(Op):
         if not b.is_dtype("float32") or len(b.ins[0].shape) > 5:
             return False
         problem = Problem.of(self, b)
-        for accepts, implement in IMPLEMENTATIONS:
-            if accepts(problem, b):
-                implement(b, problem)
-                return True
-        return False
+        residual = optional(b, 3)
+        implement = next(implement for accepts, implement in IMPLEMENTATIONS if accepts(problem, b))
+        implement(b, problem, optional(b, 2), residual)
+        if isinstance(residual, Ref):
+            b.inplace(0, 3)
+        return True
 
 
 class FusedConv(Conv):
@@ -312,10 +310,9 @@ def packed_weights(b: Lowering, p: Problem) -> Ref:
     return pack_rows(b, b.input(1), p.group, outs, k, (outs * k, k, 1))
 
 
-def tile_conv(b: Lowering, p: Problem) -> None:
+def tile_conv(b: Lowering, p: Problem, bias: Ref | int, residual: Ref | int) -> None:
     """Any convolution: the padded image, then one matrix product that reads it in place."""
     depth, outs, pixels = p.c // p.group, p.oc // p.group, p.out[0] * p.out[1] * p.out[2]
-    residual = optional(b, 3)
     weights = packed_weights(b, p)
     y_strides = (p.oc * pixels, pixels, 1)
     emit(
@@ -333,14 +330,12 @@ def tile_conv(b: Lowering, p: Problem) -> None:
             x_strides=(p.c * p.image.channel, depth * p.image.channel),
             w_strides=(0, outs * depth * p.taps),
             y_strides=y_strides,
-            bias=optional(b, 2),
+            bias=bias,
             residual=residual,
             residual_strides=y_strides,
             activation=p.activation,
         ),
     )
-    if isinstance(residual, Ref):
-        b.inplace(0, 3)
 
 
 def optional(b: Lowering, i: int) -> Ref | int:
@@ -348,64 +343,9 @@ def optional(b: Lowering, i: int) -> Ref | int:
     return b.input(i) if i < len(b.ins) and b.ins[i] is not None else 0
 
 
-def accepts_depthwise(p: Problem, b: Lowering) -> bool:
-    if p.c != p.group or not (p.size[0] == p.out[0] == p.kernel[0] == 1) or p.pad[0]:
-        return False
-    _, _, pitch = p.image.size
-    return depthwise_rows(p) >= 1 and pitch <= ROW_FLOATS - VECTOR
-
-
-def depthwise_rows(p: Problem) -> int:
-    """Output rows that a depthwise task's buffers hold at a time; below 1 where not even one fits."""
-    pitch, halo = p.image.size[2], p.image.size[1] - p.out[1]
-    per_phase = (PLANE_FLOATS - 5 * VECTOR) // (len(p.image.starts) * pitch)
-    return min(per_phase - halo, (ROW_FLOATS - VECTOR) // pitch, p.out[1])
-
-
-def depthwise_conv(b: Lowering, p: Problem) -> None:
-    """One input channel a group: taps over a padded plane, no product."""
-    rows = depthwise_rows(p)
-    pitch, halo = p.image.size[2], p.image.size[1] - p.out[1]
-    phase = (rows + halo) * pitch
-    image_plane = p.image.size[1] * pitch
-    taps = p.image.taps // image_plane * phase + p.image.taps % image_plane
-    b.step(
-        "depthwise",
-        p.n * p.oc,
-        b.input(0),
-        b.input(1),
-        b.output(),
-        optional(b, 2),
-        optional(b, 3),
-        p.oc,
-        p.oc // p.group,
-        *p.size[1:],
-        *p.out[1:],
-        *p.stride[1:],
-        *p.pad[1:],
-        p.taps,
-        b.const(taps),
-        rows,
-        rows + halo,
-        pitch,
-        len(p.image.starts),
-        b.const(np.ascontiguousarray(p.image.starts[:, 1:])),
-        p.activation[0],
-        p.activation[1],
-        p.activation[2],
-    )
-    if isinstance(optional(b, 3), Ref):
-        b.inplace(0, 3)
-
-
-def winograd(b: Lowering, p: Problem) -> None:
-    """3x3 with stride 1 and enough channels."""
-    winograd_conv(b, p, optional(b, 2), optional(b, 3))
-
-
 IMPLEMENTATIONS = (
     (accepts_depthwise, depthwise_conv),
-    (accepts_winograd, winograd),
+    (accepts_winograd, winograd_conv),
     (lambda p, b: True, tile_conv),
 )
-"""Fastest first, the universal one last."""
+"""Fastest first, the universal one last; each takes bias and residual as refs, or 0 where there is none."""

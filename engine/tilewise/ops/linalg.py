@@ -8,7 +8,7 @@ from tilewise.graph import UNKNOWN, Fact
 from tilewise.graph.facts import Shape
 from tilewise.ops.base import Inputs, Op
 from tilewise.ops.tiles import PANEL, VECTOR, Panels, Product, contiguous_panels, emit, pack_tiles, tile_rows
-from tilewise.plan.lowering import Lowering, Ref
+from tilewise.plan.lowering import Lowering, Ref, aligned
 
 GEMV_ROWS = 4
 """Up to this many rows a product is a few dot products with every column: bound by reading the matrix."""
@@ -42,7 +42,7 @@ def column_panels(w: np.ndarray) -> np.ndarray:
     panels = -(-columns // PANEL)
     out = np.zeros((k, panels * PANEL), np.float32)
     out[:, :columns] = w
-    return np.ascontiguousarray(out.reshape(k, panels, PANEL).transpose(1, 0, 2))
+    return aligned(out.reshape(k, panels, PANEL).transpose(1, 0, 2))
 
 
 class Matrix:

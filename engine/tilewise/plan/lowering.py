@@ -116,7 +116,7 @@ class Lowering:
 
     def const(self, array: np.ndarray) -> Ref:
         """A constant of this plan (a table of offsets, strides, coefficients)."""
-        array = np.ascontiguousarray(array)
+        array = aligned(array)
         return Ref(Buffer(array.nbytes, "const", array=array))
 
     def packed(self, i: int, form: str, make: Callable[[], np.ndarray]) -> Ref:
@@ -145,6 +145,15 @@ class Lowering:
         if fact is None:
             raise IndexError(f"value {i} is left out")
         return fact
+
+
+def aligned(array: np.ndarray, alignment: int = 64) -> np.ndarray:
+    """A C-contiguous copy that starts on a cache line: vectors in it do not straddle two."""
+    block = np.empty(array.nbytes + alignment, np.uint8)
+    start = -block.ctypes.data % alignment
+    copy = block[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
+    copy[...] = array
+    return copy
 
 
 def chunks(size: int, grain: int) -> int:

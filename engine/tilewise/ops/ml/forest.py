@@ -51,17 +51,16 @@ class Members:
 class Forest:
     """Nodes of all trees, leaves among them, and votes sorted by leaf.
 
-    roots: (T,). features, modes, thresholds, yes, no, nan_yes: (nodes,); the child where the comparison holds,
-    where it does not, and whether a NaN counts as if it held. A leaf's children are itself.
-    starts: (nodes + 1,), the votes of a node in targets and weights. depth: levels below the deepest root.
+    roots: (T,). features, modes, thresholds, nan_yes: (nodes,); nan_yes tells whether a NaN counts as if the
+    comparison held. children: (nodes, 2), where it does not hold and where it does; those of a leaf are itself.
+    starts: (nodes + 1,), the votes of a node in targets and weights. depth: levels below the highest node.
     """
 
     roots: Array
     features: Array
     modes: Array
     thresholds: Array
-    yes: Array
-    no: Array
+    children: Array
     nan_yes: Array
     starts: Array
     targets: Array
@@ -91,22 +90,32 @@ class Forest:
 
     def _walk(self, x: Array) -> Array:
         nodes = np.broadcast_to(self.roots, (len(x), len(self.roots)))
-        sample = np.arange(len(x))[:, None]
+        modes = np.setdiff1d(self.modes, [LEAF]).tolist()
+        sample = (np.arange(len(x)) * x.shape[1])[:, None]
+        flat, children, missing = x.ravel(), self.children.ravel(), bool(np.isnan(x).any())
         for _ in range(self.depth):
-            nodes = np.where(
-                self._holds(nodes, x[sample, self.features[nodes]]), self.yes[nodes], self.no[nodes]
-            )
+            read = flat.take(sample + self.features.take(nodes))
+            holds = self._holds(nodes, read, modes)
+            if missing:
+                holds = np.where(np.isnan(read), self.nan_yes[nodes], holds)
+            nodes = children.take(2 * nodes + holds)
         return nodes
 
-    def _holds(self, nodes: Array, x: Array) -> Array:
-        modes = self.modes[nodes]
+    def _holds(self, nodes: Array, x: Array, modes: list[int]) -> Array:
+        """Whether the comparisons of inner nodes, of these modes, hold."""
+        if len(modes) == 1:
+            return self._compare(modes[0], nodes, x)
+        own = self.modes.take(nodes)
         holds = np.zeros(nodes.shape, bool)
-        for mode in np.unique(modes).tolist():
-            if mode == MEMBER and self.members is not None:
-                holds |= (modes == mode) & self.members.contain(nodes, x)
-            elif mode in _COMPARE:
-                holds |= (modes == mode) & _COMPARE[mode](x, self.thresholds[nodes])
-        return np.where(np.isnan(x), self.nan_yes[nodes], holds)
+        for mode in modes:
+            holds |= (own == mode) & self._compare(mode, nodes, x)
+        return holds
+
+    def _compare(self, mode: int, nodes: Array, x: Array) -> Array:
+        if mode == MEMBER:
+            assert self.members is not None
+            return self.members.contain(nodes, x)
+        return _COMPARE[mode](x, self.thresholds.take(nodes))
 
     def _vote(self, leaves: Array, out: Array, aggregate: str) -> None:
         """Write the votes of leaves (n, T) to `out` (n, targets)."""
@@ -125,16 +134,16 @@ class Forest:
         out[...] = np.where(voted, best, 0).reshape(out.shape)
 
 
-def depth_of(roots: Array, modes: Array, yes: Array, no: Array) -> int:
-    """Levels below the deepest root; a ValueError where nodes form a cycle."""
-    front, depth = np.unique(roots), 0
+def depth_of(modes: Array, children: Array) -> int:
+    """Levels below the highest node; a ValueError where nodes form a cycle."""
+    front, depth = np.arange(len(modes)), 0
     while True:
         inner = front[modes[front] != LEAF]
         if not len(inner):
             return depth
         if depth > len(modes):
             raise ValueError("expected trees, got nodes that form a cycle")
-        front, depth = np.unique(np.concatenate([yes[inner], no[inner]])), depth + 1
+        front, depth = np.unique(children[inner]), depth + 1
 
 
 def sort_votes(leaves: Array, nodes: int) -> tuple[Array, Array]:

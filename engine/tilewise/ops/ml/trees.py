@@ -105,14 +105,15 @@ class NodeTrees(Trees):
         trees, ids = self.ints("nodes_treeids", size), self.ints("nodes_nodeids", size)
         names = Names(trees, ids)
         inner, own = modes != LEAF, np.arange(size)
-        yes, no = (
+        sides = [
             np.where(inner, names.find(trees, np.where(inner, self.ints(name, size), ids), name), own)
-            for name in ("nodes_truenodeids", "nodes_falsenodeids")
-        )
+            for name in ("nodes_falsenodeids", "nodes_truenodeids")
+        ]
+        children = np.stack(sides, axis=1)
         features = np.where(inner, self.ints("nodes_featureids", size), 0)
         if features.min() < 0:
             raise ValueError(f"attribute 'nodes_featureids': expected indices, got {features.min()}")
-        roots = _roots(trees, inner, yes, no)
+        roots = _roots(trees, children[inner])
         leaves = names.find(
             self.ints(f"{self.votes}_treeids"), self.ints(f"{self.votes}_nodeids"), f"{self.votes}_nodeids"
         )
@@ -122,13 +123,12 @@ class NodeTrees(Trees):
             features,
             modes,
             self.floats("nodes_values", size),
-            yes,
-            no,
+            children,
             self.flags(size),
             starts,
             self.ints(f"{self.votes}_ids", len(leaves))[order],
             self.floats(f"{self.votes}_weights", len(leaves))[order].astype(np.float64),
-            depth_of(roots, modes, yes, no),
+            depth_of(modes, children),
         )
 
     def _modes(self) -> Array:
@@ -203,10 +203,12 @@ class TreeEnsembleClassifier(NodeTrees, Classifier):
     def unsupported(self) -> str | None:
         wrong = self.wrong_labels() or self.choice("post_transform", "NONE", TRANSFORMS)
         wrong = wrong or self.wrong_forest()
-        sizes = (0, 1, 2) if wrong is None and self._voted() is not None else (0, self.targets())
-        if wrong is None and len(self.base()) not in sizes:
-            return f"attribute 'base_values': expected {self.targets()}, got {len(self.base())}"
-        return wrong
+        if wrong is not None:
+            return wrong
+        sizes = (0, self.targets()) if self._voted() is None else (0, 1, 2)
+        if len(self.base()) in sizes:
+            return None
+        return f"attribute 'base_values': expected {self.targets()}, got {len(self.base())}"
 
     def _voted(self) -> int | None:
         """The one of two classes that all votes are for, or None."""
@@ -280,7 +282,7 @@ class TreeEnsemble(Trees):
         size = inner + len(targets)
         if inner and not LEAF > modes.max() >= modes.min() >= 0:
             raise ValueError(f"attribute 'nodes_modes': expected 0 to 6, got {modes.max()}")
-        yes, no = (self._children(side, inner, size) for side in ("true", "false"))
+        children = np.stack([self._children(side, inner, size) for side in ("false", "true")], axis=1)
         features, roots = self.ints("nodes_featureids", inner), self.ints("tree_roots")
         for name, values, bound in (("nodes_featureids", features, None), ("tree_roots", roots, inner)):
             _check_range(name, values, bound)
@@ -293,13 +295,12 @@ class TreeEnsemble(Trees):
             np.concatenate([features, leaves]),
             modes,
             np.concatenate([_sized("nodes_splits", splits, inner), leaves.astype(splits.dtype)]),
-            yes,
-            no,
+            children,
             np.concatenate([self.flags(inner), leaves > 0]),
             np.concatenate([np.zeros(inner, np.int64), np.arange(len(targets) + 1)]),
             targets,
             weights.astype(np.float64),
-            depth_of(roots, modes, yes, no),
+            depth_of(modes, children),
             self._members(modes),
         )
 
@@ -315,9 +316,10 @@ class TreeEnsemble(Trees):
         if not count:
             return None
         given = self.attr("membership_values")
-        values = np.asarray(() if given is None else given, np.float64).ravel()
-        sets = np.split(values, np.nonzero(np.isnan(values))[0])
-        sets = [s[~np.isnan(s)] for s in sets]
+        if given is None:
+            raise ValueError(f"attribute 'membership_values': expected {count} sets, got none")
+        values = np.asarray(given, np.float64).ravel()
+        sets = [s[~np.isnan(s)] for s in np.split(values, np.nonzero(np.isnan(values))[0])]
         if len(sets) == count + 1 and not len(sets[-1]):
             sets.pop()
         if len(sets) != count:
@@ -364,10 +366,10 @@ class Names:
         return np.where(known, at * self._radix + ids, -1)
 
 
-def _roots(trees: Array, inner: Array, yes: Array, no: Array) -> Array:
+def _roots(trees: Array, children: Array) -> Array:
     """For each tree the first node that is nobody's child."""
     orphan = np.ones(len(trees), bool)
-    orphan[yes[inner]] = orphan[no[inner]] = False
+    orphan[children] = False
     found, first = np.unique(trees[orphan], return_index=True)
     lost = np.setdiff1d(trees, found)
     if len(lost):

@@ -5,7 +5,7 @@ Between the two, each plane is a matrix product of its own, made by `tile_gemm`.
 """
 
 from libc.stdint cimport int64_t, uintptr_t
-from tile cimport TW_VW, lower_bound, number, tw_activate, tw_copy_row, upper_bound
+from tile cimport TW_VW, number, tw_activate, tw_copy_row
 
 cdef extern from "winograd.h" nogil:
     void tw_wino_input(const float *x, const int64_t *at, float *v, int64_t plane)
@@ -13,7 +13,6 @@ cdef extern from "winograd.h" nogil:
 
 cdef enum:
     MAX_VW = 16
-    CLIP = 2
 
 
 cdef void winograd_input(const int64_t *a, int64_t begin, int64_t end) noexcept nogil:
@@ -40,10 +39,25 @@ cdef void winograd_input(const int64_t *a, int64_t begin, int64_t end) noexcept 
             c += 1
 
 
-cdef inline void add_row(float *dst, const float *src, int64_t n) noexcept nogil:
-    cdef int64_t j
-    for j in range(n):
-        dst[j] += src[j]
+cdef void visit_runs(const int64_t *a, int64_t q, float *rows, const float *residual, float *y) noexcept nogil:
+    """Between four rows of outputs of the tiles from q on and their places in a channel: with a residual it is added to
+    the rows, without one the rows are copied to y. `a` holds the arguments of `winograd_output`."""
+    cdef int64_t tile = q, stop = min(q + TW_VW, a[8] * a[9]), i, j, count, length, r, k, place
+    cdef float *row
+    while tile < stop:
+        i = a[7] + tile // a[9]
+        j = tile % a[9]
+        count = min(stop - tile, a[9] - j)
+        length = min(4 * count, a[6] - 4 * j)
+        for r in range(min(<int64_t>4, a[5] - 4 * i)):
+            row = rows + r * 4 * TW_VW + 4 * (tile - q)
+            place = (4 * i + r) * a[6] + 4 * j
+            if residual == NULL:
+                tw_copy_row(y + place, row, length, 1, False)
+            else:
+                for k in range(length):
+                    row[k] += residual[place + k]
+        tile += count
 
 
 cdef void winograd_output(const int64_t *a, int64_t begin, int64_t end) noexcept nogil:
@@ -54,47 +68,24 @@ cdef void winograd_output(const int64_t *a, int64_t begin, int64_t end) noexcept
     Task: image * channel blocks + block.
     """
     cdef float[16 * MAX_VW] rows
-    cdef int64_t blocks = (a[4] + a[12] - 1) // a[12]
-    cdef int64_t plane = a[4] * a[11], code = a[13], width = 4 * TW_VW
+    cdef int64_t blocks = (a[4] + a[12] - 1) // a[12], plane = a[4] * a[11]
+    cdef int64_t task, c, n, q, place
     cdef float alpha = <float>number(a + 14), beta = <float>number(a + 15), bias
-    cdef int64_t task, c, n, q, tile, stop, i, j, count, r, h, length
     cdef const float *m
-    cdef const float *residual
-    cdef float *y
     for task in range(begin, end):
         n = task // blocks
         for c in range(task % blocks * a[12], min(a[4], (task % blocks + 1) * a[12])):
             m = <const float *><uintptr_t>a[1] + c * a[11] + n * a[10]
-            y = <float *><uintptr_t>a[0] + (n * a[4] + c) * a[5] * a[6]
-            residual = NULL if a[3] == 0 else <const float *><uintptr_t>a[3] + (n * a[4] + c) * a[5] * a[6]
+            place = (n * a[4] + c) * a[5] * a[6]
             bias = 0 if a[2] == 0 else (<const float *><uintptr_t>a[2])[c]
             q = 0
             while q < a[8] * a[9]:
                 tw_wino_output(m + q, plane, bias, rows)
-                stop = min(q + TW_VW, a[8] * a[9])
-                if residual != NULL:
-                    tile = q
-                    while tile < stop:
-                        i = tile // a[9]
-                        j = tile % a[9]
-                        count = min(stop - tile, a[9] - j)
-                        length = min(4 * count, a[6] - 4 * j)
-                        for r in range(min(<int64_t>4, a[5] - 4 * (a[7] + i))):
-                            h = 4 * (a[7] + i) + r
-                            add_row(rows + r * width + 4 * (tile - q), residual + h * a[6] + 4 * j, length)
-                        tile += count
-                if code != 0:
-                    tw_activate(<int>code, rows, 4 * width, alpha, beta)
-                tile = q
-                while tile < stop:
-                    i = tile // a[9]
-                    j = tile % a[9]
-                    count = min(stop - tile, a[9] - j)
-                    length = min(4 * count, a[6] - 4 * j)
-                    for r in range(min(<int64_t>4, a[5] - 4 * (a[7] + i))):
-                        h = 4 * (a[7] + i) + r
-                        tw_copy_row(y + h * a[6] + 4 * j, rows + r * width + 4 * (tile - q), length, 1, False)
-                    tile += count
+                if a[3] != 0:
+                    visit_runs(a, q, rows, <const float *><uintptr_t>a[3] + place, NULL)
+                if a[13] != 0:
+                    tw_activate(<int>a[13], rows, 16 * TW_VW, alpha, beta)
+                visit_runs(a, q, rows, NULL, <float *><uintptr_t>a[0] + place)
                 q += TW_VW
 
 

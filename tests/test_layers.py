@@ -16,12 +16,11 @@ LAYERS: dict[str, set[str]] = {
     "errors": set(),
     "dtypes": set(),
     "graph": {"errors", "dtypes"},
-    "plan.lowering": BASE,
-    "ops": BASE | {"plan.lowering", "kernels"},
+    "ops": BASE | {"kernels"},
     "autodiff": BASE | {"ops"},
     "passes": BASE | {"ops", "autodiff"},
     "onnx": BASE | {"ops", "passes"},
-    "plan": BASE | {"ops", "plan.lowering", "kernels"},
+    "plan": BASE | {"ops", "kernels"},
     "runtime": BASE | {"ops", "onnx", "passes", "plan"},
     "ort": BASE | {"ops", "onnx", "passes", "plan", "runtime", "kernels"},
     "backend": BASE | {"onnx", "runtime"},
@@ -30,8 +29,7 @@ LAYERS: dict[str, set[str]] = {
 }
 """What each part of the engine may import of the others; "kernels" is the package `tilewise_kernels`.
 
-An import for type checkers alone does not count. What operators see of the plan, `plan/lowering.py`, is a
-part of its own, below them.
+An import for type checkers alone does not count.
 """
 
 

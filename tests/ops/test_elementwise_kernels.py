@@ -14,7 +14,7 @@ from tests.ops.elementwise_cases import erf, sigmoid, softplus
 from tilewise.ops import activation
 from tilewise.ops import unary as functions
 from tilewise.ops.elementwise import Unary, merge_axes
-from tilewise.plan.lowering import chunks, float_bits
+from tilewise.ops.lowering import chunks, float_bits
 
 if not tilewise_kernels.NATIVE:
     pytest.skip("this build has no native kernels", allow_module_level=True)

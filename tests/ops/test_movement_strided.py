@@ -9,8 +9,8 @@ import pytest
 
 import tilewise_kernels
 from tilewise.graph import Node
+from tilewise.ops.lowering import Buffer, Lowering, Ref
 from tilewise.ops.strided import Layout, copy, fill
-from tilewise.plan.lowering import Buffer, Lowering, Ref
 
 pytestmark = pytest.mark.skipif(not tilewise_kernels.has("strided_copy"), reason="no extension modules")
 

@@ -19,10 +19,10 @@ from tilewise.ops.elementwise import (
     lower_map,
     scalar_value,
 )
-from tilewise.plan.lowering import chunks
+from tilewise.ops.lowering import chunks
 
 if TYPE_CHECKING:
-    from tilewise.plan.lowering import Lowering
+    from tilewise.ops.lowering import Lowering
 
 
 class Add(Binary):

@@ -22,8 +22,8 @@ from tilewise.ops.attention_heads import (
 from tilewise.ops.attention_steps import KERNELS, AttentionSteps
 from tilewise.ops.base import Array, Inputs
 from tilewise.ops.elementwise import FLOATS, INTS, wide
+from tilewise.ops.lowering import Lowering, Ref
 from tilewise.ops.strided import Layout, copy, layout_in, layout_out
-from tilewise.plan.lowering import Lowering, Ref
 
 RAW, CAPPED, BIASED, PROBABILITIES = range(4)
 """Values of attribute qk_matmul_output_mode."""

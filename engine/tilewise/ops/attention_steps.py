@@ -11,10 +11,10 @@ from tilewise.ops.base import Array
 from tilewise.ops.columns import fold_blocks, map_blocks
 from tilewise.ops.elementwise import GRAIN, emit_walk
 from tilewise.ops.linalg import pack_columns, pack_rows
+from tilewise.ops.lowering import Lowering, Ref, chunks
 from tilewise.ops.reduce import MAX, NOTHING
 from tilewise.ops.strided import Layout, contiguous
 from tilewise.ops.tiles import PANEL, VECTOR, Panels, Product, contiguous_panels, emit
-from tilewise.plan.lowering import Lowering, Ref, chunks
 
 KERNELS = (
     "tile_gemm",

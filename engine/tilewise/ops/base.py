@@ -16,7 +16,7 @@ from tilewise.graph.facts import Shape
 from tilewise.graph.facts import broadcast as broadcast_dims
 
 if TYPE_CHECKING:
-    from tilewise.plan.lowering import Lowering
+    from tilewise.ops.lowering import Lowering
 
 Inputs = Sequence[Any]
 """`Fact`, or None for an input left out."""

@@ -12,7 +12,7 @@ from tilewise.graph.facts import Shape
 from tilewise.ops import epilogue
 from tilewise.ops.base import Inputs, Op
 from tilewise.ops.columns import MAX_WIDTH, TASK_FLOATS
-from tilewise.plan.lowering import Arg, Lowering, chunks
+from tilewise.ops.lowering import Arg, Lowering, chunks
 
 SMALL_PLANE = 16
 PARAMETERS = ("scale", "bias", "mean", "variance")

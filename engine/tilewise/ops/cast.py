@@ -12,7 +12,7 @@ from tilewise.ops.base import Inputs
 from tilewise.ops.elementwise import FLOAT8, Unary, lower_map
 
 if TYPE_CHECKING:
-    from tilewise.plan.lowering import Lowering
+    from tilewise.ops.lowering import Lowering
 
 _BOOLEANS = {"true": 1.0, "false": 0.0}
 _ROUND_MODES = ("up", "down", "nearest")

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tilewise.plan.lowering import chunks
+from tilewise.ops.lowering import chunks
 
 SHORT, LONG, COLUMNS = 0, 1, 2
 MAX_WIDTH = 1024

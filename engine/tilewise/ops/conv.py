@@ -13,6 +13,7 @@ from tilewise.graph import UNKNOWN, Fact
 from tilewise.ops import epilogue
 from tilewise.ops.base import Inputs, Op
 from tilewise.ops.depthwise import accepts_depthwise, depthwise_conv
+from tilewise.ops.lowering import Lowering, Ref, chunks
 from tilewise.ops.tiles import (
     PANEL,
     VECTOR,
@@ -26,7 +27,6 @@ from tilewise.ops.tiles import (
 )
 from tilewise.ops.windows import Windows, extent, read_windows
 from tilewise.ops.winograd import accepts_winograd, winograd_conv
-from tilewise.plan.lowering import Lowering, Ref, chunks
 
 
 class Conv(Op):

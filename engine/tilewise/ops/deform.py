@@ -7,9 +7,9 @@ import numpy as np
 from tilewise.graph import UNKNOWN, Fact
 from tilewise.ops.base import Inputs, Op
 from tilewise.ops.conv import optional
+from tilewise.ops.lowering import Lowering
 from tilewise.ops.tiles import PANEL, Product, contiguous_panels, emit, pack_tiles
 from tilewise.ops.windows import Windows, read_windows
-from tilewise.plan.lowering import Lowering
 
 
 class DeformConv(Op):

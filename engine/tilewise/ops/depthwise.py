@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tilewise.ops.lowering import Lowering, Ref
 from tilewise.ops.tiles import VECTOR
-from tilewise.plan.lowering import Lowering, Ref
 
 if TYPE_CHECKING:
     from tilewise.ops.conv import Problem

@@ -7,8 +7,8 @@ import numpy as np
 from tilewise.errors import ExecutionError
 from tilewise.graph import Fact
 from tilewise.ops.base import Inputs, Op
+from tilewise.ops.lowering import Lowering
 from tilewise.ops.reduce import wide
-from tilewise.plan.lowering import Lowering
 
 
 class Dropout(Op):

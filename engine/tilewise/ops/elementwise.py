@@ -10,10 +10,10 @@ import numpy as np
 from tilewise.graph import Fact
 from tilewise.graph.facts import Shape
 from tilewise.ops.base import Array, Inputs, Op
-from tilewise.plan.lowering import Ref, chunks
+from tilewise.ops.lowering import Ref, chunks
 
 if TYPE_CHECKING:
-    from tilewise.plan.lowering import Lowering
+    from tilewise.ops.lowering import Lowering
 
 HALVES = frozenset({"float16", "bfloat16"})
 FLOATS = HALVES | {"float32", "float64"}

@@ -6,7 +6,7 @@ from tilewise.graph import Fact
 from tilewise.ops.activation import sigmoid
 from tilewise.ops.base import Inputs
 from tilewise.ops.elementwise import Binary, emit_walk, lower_map, wide
-from tilewise.plan.lowering import Lowering
+from tilewise.ops.lowering import Lowering
 
 
 class SwiGLU(Binary):

@@ -11,9 +11,9 @@ from tilewise import dtypes
 from tilewise.graph import UNKNOWN, Fact
 from tilewise.graph.facts import Shape
 from tilewise.ops.base import Array, Inputs, Op, values
+from tilewise.ops.lowering import Lowering
 from tilewise.ops.parameters import length
 from tilewise.ops.strided import fill, layout_out
-from tilewise.plan.lowering import Lowering
 
 _MADE_EARLY = 1 << 16
 """Elements of a result that needs nothing but a shape, up to which inference makes it."""

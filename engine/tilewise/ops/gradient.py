@@ -6,7 +6,7 @@ import numpy as np
 
 from tilewise.graph import Fact
 from tilewise.ops.base import Inputs, Op
-from tilewise.plan.lowering import Lowering
+from tilewise.ops.lowering import Lowering
 
 
 class SumTo(Op):

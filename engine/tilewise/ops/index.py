@@ -9,8 +9,8 @@ import numpy as np
 from tilewise.graph import UNKNOWN, Fact
 from tilewise.graph.facts import Shape
 from tilewise.ops.base import Array, Inputs, Op, values
+from tilewise.ops.lowering import Lowering, chunks
 from tilewise.ops.strided import TASK_BYTES
-from tilewise.plan.lowering import Lowering, chunks
 
 INT64 = np.dtype(np.int64)
 

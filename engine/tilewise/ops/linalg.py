@@ -7,8 +7,8 @@ import numpy as np
 from tilewise.graph import UNKNOWN, Fact
 from tilewise.graph.facts import Shape
 from tilewise.ops.base import Inputs, Op
+from tilewise.ops.lowering import Lowering, Ref, aligned
 from tilewise.ops.tiles import PANEL, VECTOR, Panels, Product, contiguous_panels, emit, pack_tiles, tile_rows
-from tilewise.plan.lowering import Lowering, Ref, aligned
 
 GEMV_ROWS = 4
 """Up to this many rows a product is a few dot products with every column: bound by reading the matrix."""

@@ -9,7 +9,7 @@ import numpy as np
 from tilewise.ops.elementwise import BOOL, NUMBERS, Binary, lower_walk
 
 if TYPE_CHECKING:
-    from tilewise.plan.lowering import Lowering
+    from tilewise.ops.lowering import Lowering
 
 
 class Truth(Binary):

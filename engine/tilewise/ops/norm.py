@@ -12,7 +12,7 @@ from tilewise.graph.facts import Shape
 from tilewise.ops.base import Inputs, Op
 from tilewise.ops.batch_norm import Planes, agree, batch_stats, scale_planes
 from tilewise.ops.columns import MAX_WIDTH, TASK_FLOATS, collapse, even_width, map_blocks
-from tilewise.plan.lowering import Arg, Lowering, chunks
+from tilewise.ops.lowering import Arg, Lowering, chunks
 
 
 def working_dtype(dtype: np.dtype) -> type:

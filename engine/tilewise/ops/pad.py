@@ -9,9 +9,9 @@ import numpy as np
 from tilewise.graph import UNKNOWN, Fact
 from tilewise.graph.facts import Dim, Shape
 from tilewise.ops.base import Array, Inputs, Op, values
+from tilewise.ops.lowering import Lowering
 from tilewise.ops.parameters import facts_of, ints, is_unknown
 from tilewise.ops.strided import Layout, copy, fill, layout_in, layout_out
-from tilewise.plan.lowering import Lowering
 
 Pads = list[tuple[int, int]]
 """Elements added (removed where negative) before and after, for each axis."""

@@ -11,8 +11,8 @@ import numpy as np
 from tilewise.graph import UNKNOWN, Fact
 from tilewise.graph.facts import Shape
 from tilewise.ops.base import Array, Inputs, Op, values
+from tilewise.ops.lowering import Lowering, chunks
 from tilewise.ops.windows import Windows, extent, read_windows
-from tilewise.plan.lowering import Lowering, chunks
 
 MAX, AVERAGE, L1, L2, LP = range(5)
 """What the kernels of `pool.pyx` call `op`."""

@@ -14,12 +14,12 @@ from tilewise.graph.facts import Dim, merge_dims
 from tilewise.ops.base import Array, Inputs, Op, values
 from tilewise.ops.elementwise import wide
 from tilewise.ops.linalg import GEMV_ROWS, column_panels, pack_columns, pack_rows
+from tilewise.ops.lowering import Arg, Ref
 from tilewise.ops.recurrent_activations import Activation, bind
 from tilewise.ops.tiles import PANEL, Product, contiguous_panels, emit, tile_rows
-from tilewise.plan.lowering import Arg, Ref
 
 if TYPE_CHECKING:
-    from tilewise.plan.lowering import Lowering
+    from tilewise.ops.lowering import Lowering
 
 TASKS = 8
 """Tasks to aim for; sequences of a batch share the reading of R, so a task should hold some."""

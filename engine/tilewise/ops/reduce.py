@@ -12,7 +12,7 @@ from tilewise.graph import Fact
 from tilewise.graph.facts import Shape
 from tilewise.ops.base import Inputs, Op, values
 from tilewise.ops.columns import Blocks, collapse, fold_blocks
-from tilewise.plan.lowering import Lowering
+from tilewise.ops.lowering import Lowering
 
 # How a kernel takes an element, and what it does at the end (columns.h and reduce.pyx).
 SUM, MAX, MIN, PROD, ABS, SQUARE = range(6)

@@ -7,7 +7,7 @@ import numpy as np
 from tilewise.graph import UNKNOWN, Fact
 from tilewise.graph.facts import Dim, merge_dims
 from tilewise.ops.base import Array, Inputs, Op
-from tilewise.plan.lowering import Lowering, chunks
+from tilewise.ops.lowering import Lowering, chunks
 
 MOST_SAMPLES = 1 << 20
 """Samples of a bin along one axis; more is no region of an image."""

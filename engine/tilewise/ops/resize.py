@@ -10,6 +10,7 @@ import numpy as np
 from tilewise.graph import UNKNOWN, Fact
 from tilewise.graph.facts import Dim, Shape
 from tilewise.ops.base import Array, Inputs, Op
+from tilewise.ops.lowering import Arg, Lowering, Ref, chunks
 from tilewise.ops.resampling import (
     COORDINATES,
     MODES,
@@ -21,7 +22,6 @@ from tilewise.ops.resampling import (
     outside,
     weights,
 )
-from tilewise.plan.lowering import Arg, Lowering, Ref, chunks
 
 GRAIN = 32768
 """Floats that a task reads and writes, about."""

@@ -10,8 +10,8 @@ import numpy as np
 from tilewise.graph import Fact
 from tilewise.ops.base import Inputs, Op, values
 from tilewise.ops.columns import MAX_WIDTH, TASK_FLOATS, even_width
+from tilewise.ops.lowering import Lowering, chunks
 from tilewise.ops.reduce import wide
-from tilewise.plan.lowering import Lowering, chunks
 
 
 class CumSum(Op):

@@ -22,7 +22,7 @@ from tilewise.ops.elementwise import (
 )
 
 if TYPE_CHECKING:
-    from tilewise.plan.lowering import Lowering
+    from tilewise.ops.lowering import Lowering
 
 
 class Where(ElementWise):

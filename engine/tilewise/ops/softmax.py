@@ -10,8 +10,8 @@ import numpy as np
 from tilewise.graph import Fact
 from tilewise.ops.base import Inputs, Op
 from tilewise.ops.columns import TASK_FLOATS, fold_blocks, map_blocks
+from tilewise.ops.lowering import Lowering, chunks
 from tilewise.ops.reduce import wide
-from tilewise.plan.lowering import Lowering, chunks
 
 
 class Softmax(Op):

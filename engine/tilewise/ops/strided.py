@@ -10,7 +10,7 @@ import numpy as np
 
 from tilewise.graph import Fact
 from tilewise.ops.base import Array
-from tilewise.plan.lowering import Lowering, Ref, chunks
+from tilewise.ops.lowering import Lowering, Ref, chunks
 
 TASK_BYTES = 1 << 16
 """About how much one task copies."""

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 import tilewise_kernels
-from tilewise.plan.lowering import Arg, Ref
+from tilewise.ops.lowering import Arg, Ref
 
 if TYPE_CHECKING:
-    from tilewise.plan.lowering import Lowering
+    from tilewise.ops.lowering import Lowering
 
 VECTOR = tilewise_kernels.VECTOR_FLOATS
 PANEL = 2 * VECTOR

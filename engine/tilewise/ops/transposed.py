@@ -13,6 +13,7 @@ from tilewise.graph import UNKNOWN, Fact
 from tilewise.graph.facts import Shape
 from tilewise.ops.base import Inputs, Op
 from tilewise.ops.conv import optional, phase_table
+from tilewise.ops.lowering import Lowering, Ref, chunks
 from tilewise.ops.tiles import (
     PANEL,
     VECTOR,
@@ -24,7 +25,6 @@ from tilewise.ops.tiles import (
     row_panels,
 )
 from tilewise.ops.windows import AUTO_PADS, extent
-from tilewise.plan.lowering import Lowering, Ref, chunks
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from tilewise.graph.facts import Shape
 from tilewise.ops.base import Array, Inputs, Op
+from tilewise.ops.lowering import Lowering
 from tilewise.ops.parameters import facts_of
 from tilewise.ops.strided import Layout, copy, distance, is_contiguous, layout_in
-from tilewise.plan.lowering import Lowering
 
 
 class View(Op):

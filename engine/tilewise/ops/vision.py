@@ -9,7 +9,7 @@ import numpy as np
 from tilewise.graph import UNKNOWN, Fact
 from tilewise.graph.facts import known
 from tilewise.ops.base import Array, Inputs, Op, values
-from tilewise.plan.lowering import Lowering, chunks
+from tilewise.ops.lowering import Lowering, chunks
 
 REACH = {"nearest": 0, "linear": 1, "bilinear": 1, "cubic": 2, "bicubic": 2}
 PADDINGS = ("zeros", "border", "reflection")

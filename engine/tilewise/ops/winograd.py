@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tilewise.ops.lowering import Lowering, Ref, chunks
 from tilewise.ops.tiles import PANEL, VECTOR, Product, contiguous_panels, emit, pack_tiles
-from tilewise.plan.lowering import Lowering, Ref, chunks
 
 if TYPE_CHECKING:
     from tilewise.ops.conv import Problem

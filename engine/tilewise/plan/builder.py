@@ -12,8 +12,8 @@ from tilewise.errors import ShapeError
 from tilewise.graph import UNKNOWN, Fact, Graph, Node
 from tilewise.ops.base import Op
 from tilewise.ops.inference import SURPRISES, infer
+from tilewise.ops.lowering import Buffer, Lowering, Ref, Step
 from tilewise.ops.table import make
-from tilewise.plan.lowering import Buffer, Lowering, Ref, Step
 from tilewise.plan.memory import assign_offsets
 
 ConstantStore = MutableMapping[tuple, np.ndarray]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tilewise.plan.lowering import Buffer
+from tilewise.ops.lowering import Buffer
 
 ALIGNMENT = 64
 

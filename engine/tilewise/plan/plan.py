@@ -11,9 +11,9 @@ import tilewise_kernels
 from tilewise.errors import ExecutionError
 from tilewise.graph import Fact, Graph
 from tilewise.ops.inference import evaluate
+from tilewise.ops.lowering import Buffer, Ref, Step, float_bits
 from tilewise.plan.builder import Builder, HostStep, Segment
 from tilewise.plan.locks import ForkSafeLock
-from tilewise.plan.lowering import Buffer, Ref, Step, float_bits
 from tilewise.plan.memory import ALIGNMENT
 
 SubgraphCall = Callable[[Graph, Mapping[str, object]], list]

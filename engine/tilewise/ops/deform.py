@@ -6,7 +6,6 @@ import numpy as np
 
 from tilewise.graph import UNKNOWN, Fact
 from tilewise.ops.base import Inputs, Op
-from tilewise.ops.conv import optional
 from tilewise.ops.lowering import Lowering
 from tilewise.ops.tiles import PANEL, Product, contiguous_panels, emit, pack_tiles
 from tilewise.ops.windows import Windows, read_windows
@@ -105,7 +104,7 @@ class DeformConv(Op):
                 x_strides=(len(panels.table) * c * kh * kw * PANEL, k * PANEL),
                 w_strides=(0, outs // group * k),
                 y_strides=(outs * pixels, pixels, 1),
-                bias=optional(b, 3),
+                bias=b.optional(3),
             ),
         )
         return True

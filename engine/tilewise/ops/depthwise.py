@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
+from tilewise.ops.conv_problem import Problem
 from tilewise.ops.lowering import Lowering, Ref
 from tilewise.ops.tiles import VECTOR
-
-if TYPE_CHECKING:
-    from tilewise.ops.conv import Problem
 
 PLANE_FLOATS = 8192
 ROW_FLOATS = 4096

@@ -101,6 +101,10 @@ class Lowering:
         """Where input `i` lies, C-contiguous. Constants too."""
         return self._store.place(self.node.inputs[i], self._fact(self.ins, i))
 
+    def optional(self, i: int) -> Ref | int:
+        """Where input `i` lies, or 0 where it is left out, as kernels take it."""
+        return self.input(i) if i < len(self.ins) and self.ins[i] is not None else 0
+
     def output(self, i: int = 0) -> Ref:
         """Where output `i` is to be written, C-contiguous."""
         return self._store.place(self.node.outputs[i], self._fact(self.outs, i))

@@ -12,7 +12,7 @@ import numpy as np
 from tilewise.graph import UNKNOWN, Fact
 from tilewise.graph.facts import Shape
 from tilewise.ops.base import Inputs, Op
-from tilewise.ops.conv import optional, phase_table
+from tilewise.ops.conv_problem import phase_table
 from tilewise.ops.lowering import Lowering, Ref, chunks
 from tilewise.ops.tiles import (
     PANEL,
@@ -261,7 +261,7 @@ def lower_phases(op: ConvTranspose, b: Lowering, axes: list[Axis]) -> None:
                 x_strides=(c * plane, c // op.group * plane),
                 w_strides=(0, rows * len(k)),
                 y_strides=(op.group * rows * pixels, pixels, axes[2].stride),
-                bias=optional(b, 2),
+                bias=b.optional(2),
             ),
         )
 

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tilewise.ops.conv_problem import Problem, phase_table
 from tilewise.ops.lowering import Lowering, Ref, chunks
 from tilewise.ops.tiles import PANEL, VECTOR, Product, contiguous_panels, emit, pack_tiles
-
-if TYPE_CHECKING:
-    from tilewise.ops.conv import Problem
 
 WEIGHTS = np.array(
     [
@@ -93,8 +90,6 @@ def _chunks(p: Problem, across: int) -> Iterator[tuple[int, int]]:
 
 def _input(b: Lowering, p: Problem, x: Ref, v: Ref, first: int, rows: int, across: int, columns: int) -> None:
     """The steps from the image to `v`: phase (r, s) holds every fourth row from r and every fourth column from s."""
-    from tilewise.ops.conv import phase_table
-
     corner = np.array([0, 4 * first - p.pad[1], -p.pad[2]])
     phases = np.array([(0, r, s) for r in range(4) for s in range(6)]) + corner
     plane = (rows + 1) * across

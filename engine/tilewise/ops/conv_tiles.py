@@ -1,0 +1,101 @@
+"""The universal convolution: a padded image at most, then one matrix product that reads it in place."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tilewise.ops.conv_problem import Problem
+from tilewise.ops.linalg import pack_rows
+from tilewise.ops.lowering import Lowering, Ref, chunks
+from tilewise.ops.tiles import (
+    PANEL,
+    Panels,
+    Product,
+    emit,
+    flat_panels,
+    offset_panels,
+    pack_tiles,
+    row_panels,
+)
+
+
+def pad_image(b: Lowering, p: Problem, x: Ref) -> Ref:
+    """The step that makes `p.image`, or x itself where it serves as it is."""
+    if p.in_place:
+        return x
+    image = p.image
+    planes = p.n * p.c
+    padded = b.temp(4 * (planes * image.channel + PANEL))
+    grain = max(1, 16384 // image.channel)
+    b.step(
+        "pad_phases",
+        chunks(planes, grain),
+        padded,
+        x,
+        planes,
+        *p.size,
+        *p.stride,
+        *image.size,
+        len(image.starts),
+        b.const(image.starts),
+        grain,
+    )
+    return padded
+
+
+def image_panels(p: Problem, step: int = 1, y_pitch: int = 0, y_depth: int = 0) -> Panels:
+    """Panels over all outputs of one channel: across rows or row by row, whichever computes less.
+
+    step, y_pitch, y_depth: floats in y from column to column, row to row and plane to plane (contiguous by default).
+    """
+    _, rows, width = p.out
+    y_pitch = y_pitch or width
+    y_depth = y_depth or rows * y_pitch
+    _, height, pitch = p.image.size
+    shift = p.in_place
+    panels = flat_panels(rows, width, pitch, y_pitch, step, shift=shift)
+    if not shift:
+        by_row = row_panels([(r * pitch, r * y_pitch) for r in range(rows)], width, step)
+        panels = min(panels, by_row, key=lambda q: q.vectors)
+    return offset_panels(panels, p.out[0], height * pitch, y_depth)
+
+
+def tap_offsets(p: Problem, depth: int) -> np.ndarray:
+    """Where each k = (c, tap) of `depth` channels lies, from an image's first float."""
+    return (np.arange(depth)[:, None] * p.image.channel + p.image.taps).ravel()
+
+
+def packed_weights(b: Lowering, p: Problem) -> Ref:
+    """w as tiles: packed once for a constant, else by a step of every run."""
+    outs, k = p.oc // p.group, p.c // p.group * p.taps
+    if p.constant_w:
+        return b.packed(1, "tiles", lambda: pack_tiles(b.value(1).reshape(p.group, outs, k)))
+    return pack_rows(b, b.input(1), p.group, outs, k, (outs * k, k, 1))
+
+
+def tile_conv(b: Lowering, p: Problem, bias: Ref | int, residual: Ref | int) -> None:
+    """Any convolution: the padded image, then one matrix product that reads it in place."""
+    depth, outs, pixels = p.c // p.group, p.oc // p.group, p.out[0] * p.out[1] * p.out[2]
+    weights = packed_weights(b, p)
+    y_strides = (p.oc * pixels, pixels, 1)
+    emit(
+        b,
+        Product(
+            x=pad_image(b, p, b.input(0)),
+            w=weights,
+            y=b.output(),
+            offsets=tap_offsets(p, depth),
+            panels=image_panels(p),
+            rows=outs,
+            images=p.n,
+            groups=p.group,
+            inputs=depth,
+            x_strides=(p.c * p.image.channel, depth * p.image.channel),
+            w_strides=(0, outs * depth * p.taps),
+            y_strides=y_strides,
+            bias=bias,
+            residual=residual,
+            residual_strides=y_strides,
+            activation=p.activation,
+        ),
+    )

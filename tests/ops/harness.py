@@ -17,6 +17,16 @@ from tilewise.runtime.model import Model, load
 LATEST = onnx.defs.onnx_opset_version()
 
 
+def ints(*values: int) -> np.ndarray:
+    """An int64 vector, as axes, indices and shapes are given."""
+    return np.array(values, np.int64)
+
+
+def strings(*shape: int) -> np.ndarray:
+    """An array of strings, all different."""
+    return np.array([f"s{i}" for i in range(int(np.prod(shape)))], object).reshape(shape)
+
+
 def one_node(
     op_type: str,
     inputs: Sequence[np.ndarray | None],

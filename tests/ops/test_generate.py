@@ -8,14 +8,10 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from tests.ops.harness import check, one_node
+from tests.ops.harness import check, ints, one_node
 from tilewise import TilewiseError, load
 
 RNG = np.random.default_rng(17)
-
-
-def ints(*values: int) -> np.ndarray:
-    return np.array(values, np.int64)
 
 
 def tensor(value: np.ndarray) -> onnx.TensorProto:

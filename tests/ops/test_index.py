@@ -6,7 +6,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from tests.ops.harness import check, one_node
+from tests.ops.harness import check, ints, one_node, strings
 from tilewise import ExecutionError, TilewiseError, load
 
 RNG = np.random.default_rng(11)
@@ -15,14 +15,6 @@ ITEMS = ["uint8", "float16", "float32", "float64", "complex128"]
 
 def data(*shape: int, dtype="float32") -> np.ndarray:
     return RNG.integers(0, 100, shape).astype(dtype)
-
-
-def ints(*values: int) -> np.ndarray:
-    return np.array(values, np.int64)
-
-
-def strings(*shape: int) -> np.ndarray:
-    return np.array([f"s{i}" for i in range(int(np.prod(shape)))], object).reshape(shape)
 
 
 def indices(*shape: int, limit: int, dtype="int64") -> np.ndarray:

@@ -8,7 +8,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from tests.ops.harness import check, one_node
+from tests.ops.harness import check, ints, one_node
 from tilewise import ExecutionError, TilewiseError, load
 
 RNG = np.random.default_rng(13)
@@ -23,10 +23,6 @@ REDUCTIONS = {
 
 def data(*shape: int, dtype="float32") -> np.ndarray:
     return RNG.integers(0, 4, shape).astype(dtype)
-
-
-def ints(*values: int) -> np.ndarray:
-    return np.array(values, np.int64)
 
 
 def scatter_elements(x, index, updates, axis=0, reduction="none"):

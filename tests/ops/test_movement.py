@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import tilewise_kernels
-from tests.ops.harness import check, one_node
+from tests.ops.harness import check, ints, one_node, strings
 from tilewise import TilewiseError, load
 
 RNG = np.random.default_rng(7)
@@ -17,14 +17,6 @@ ITEMS = ["uint8", "float16", "float32", "float64", "complex128"]
 
 def data(*shape: int, dtype="float32") -> np.ndarray:
     return RNG.integers(0, 100, shape).astype(dtype)
-
-
-def ints(*values: int) -> np.ndarray:
-    return np.array(values, np.int64)
-
-
-def strings(*shape: int) -> np.ndarray:
-    return np.array([f"s{i}" for i in range(int(np.prod(shape)))], object).reshape(shape)
 
 
 TRANSPOSES = [

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.ops.harness import check, one_node
+from tests.ops.harness import check, ints, one_node
 from tilewise import TilewiseError, load
 from tilewise.graph import Fact, Node
 from tilewise.ops.inference import infer_node
@@ -17,10 +17,6 @@ FLOAT = np.dtype(np.float32)
 
 def data(*shape: int, dtype="float32") -> np.ndarray:
     return RNG.integers(0, 100, shape).astype(dtype)
-
-
-def ints(*values: int) -> np.ndarray:
-    return np.array(values, np.int64)
 
 
 RESHAPES = [

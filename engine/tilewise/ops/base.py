@@ -5,7 +5,7 @@ An operator is one class; an instance is bound to one node. Its methods see fact
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -108,6 +108,3 @@ def values(fact: Fact | None) -> list[int] | None:
     if fact is None or fact.value is None:
         return None
     return [int(v) for v in np.ravel(fact.value)]
-
-
-OpFactory = Callable[[Node], Op]

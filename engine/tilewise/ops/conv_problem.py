@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product as cartesian
@@ -10,8 +11,8 @@ import numpy as np
 
 from tilewise.ops import epilogue
 from tilewise.ops.base import Op
-from tilewise.ops.lowering import Lowering
-from tilewise.ops.tiles import VECTOR
+from tilewise.ops.lowering import Arg, Lowering, Ref, chunks
+from tilewise.ops.tiles import PANEL, VECTOR
 from tilewise.ops.windows import read_windows
 
 
@@ -134,3 +135,25 @@ def phase_table(starts: np.ndarray, stride: int, size: int, width: int) -> np.nd
     lo = np.clip(-(first // stride), 0, width)
     hi = np.clip(-((first - size) // stride), lo, width)
     return np.column_stack([starts, lo, hi])
+
+
+def phase_image(
+    b: Lowering,
+    x: Ref,
+    planes: int,
+    size: Sequence[int],
+    stride: Sequence[int],
+    out: Sequence[int],
+    table: np.ndarray,
+    grain: int = 16384,
+) -> Ref:
+    """The step that pads planes and splits them by the stride: [planes, phases, *out], with room for a panel behind.
+
+    size, stride, out: D, H, W of x, of the stride and of one phase. table: see `phase_table`. grain: floats a task.
+    """
+    channel = len(table) * out[0] * out[1] * out[2]
+    phased = b.temp(4 * (planes * channel + PANEL))
+    each = max(1, grain // channel)
+    args: list[Arg] = [planes, *size, *stride, *out, len(table), b.const(table), each]
+    b.step("pad_phases", chunks(planes, each), phased, x, *args)
+    return phased

@@ -4,60 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 
-from tilewise.ops.conv_problem import Problem
+from tilewise.ops.conv_problem import Problem, phase_image
 from tilewise.ops.linalg import pack_rows
-from tilewise.ops.lowering import Lowering, Ref, chunks
-from tilewise.ops.tiles import (
-    PANEL,
-    Panels,
-    Product,
-    emit,
-    flat_panels,
-    offset_panels,
-    pack_tiles,
-    row_panels,
-)
+from tilewise.ops.lowering import Lowering, Ref
+from tilewise.ops.tiles import Product, emit, image_panels, pack_tiles
 
 
 def pad_image(b: Lowering, p: Problem, x: Ref) -> Ref:
     """The step that makes `p.image`, or x itself where it serves as it is."""
     if p.in_place:
         return x
-    image = p.image
-    planes = p.n * p.c
-    padded = b.temp(4 * (planes * image.channel + PANEL))
-    grain = max(1, 16384 // image.channel)
-    b.step(
-        "pad_phases",
-        chunks(planes, grain),
-        padded,
-        x,
-        planes,
-        *p.size,
-        *p.stride,
-        *image.size,
-        len(image.starts),
-        b.const(image.starts),
-        grain,
-    )
-    return padded
-
-
-def image_panels(p: Problem, step: int = 1, y_pitch: int = 0, y_depth: int = 0) -> Panels:
-    """Panels over all outputs of one channel: across rows or row by row, whichever computes less.
-
-    step, y_pitch, y_depth: floats in y from column to column, row to row and plane to plane (contiguous by default).
-    """
-    _, rows, width = p.out
-    y_pitch = y_pitch or width
-    y_depth = y_depth or rows * y_pitch
-    _, height, pitch = p.image.size
-    shift = p.in_place
-    panels = flat_panels(rows, width, pitch, y_pitch, step, shift=shift)
-    if not shift:
-        by_row = row_panels([(r * pitch, r * y_pitch) for r in range(rows)], width, step)
-        panels = min(panels, by_row, key=lambda q: q.vectors)
-    return offset_panels(panels, p.out[0], height * pitch, y_depth)
+    return phase_image(b, x, p.n * p.c, p.size, p.stride, p.image.size, p.image.starts)
 
 
 def tap_offsets(p: Problem, depth: int) -> np.ndarray:
@@ -85,7 +42,7 @@ def tile_conv(b: Lowering, p: Problem, bias: Ref | int, residual: Ref | int) -> 
             w=weights,
             y=b.output(),
             offsets=tap_offsets(p, depth),
-            panels=image_panels(p),
+            panels=image_panels(p.out, p.image.size, (p.out[1] * p.out[2], p.out[2], 1), shift=p.in_place),
             rows=outs,
             images=p.n,
             groups=p.group,

@@ -83,7 +83,6 @@ class Lowering:
         self.outs: list[Any] = list(outs)
         self.steps: list[Step] = []
         self._store = store
-        self._pending: list[tuple[int, int]] = []
 
     def is_dtype(self, dtype: str = "float32") -> bool:
         """True where every input and output present has this dtype."""

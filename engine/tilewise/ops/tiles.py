@@ -104,6 +104,20 @@ def flat_panels(
     return _panels(table, runs)
 
 
+def image_panels(out: Sequence[int], size: Sequence[int], y_strides: Sequence[int], *, shift: bool) -> Panels:
+    """Panels over `out` (D, H, W) outputs of one channel: across rows or row by row, whichever computes less.
+
+    size: D, H, W of the image they are read from. y_strides: floats in y from plane to plane, row and column.
+    """
+    depth, rows, width = out
+    y_depth, y_pitch, step = y_strides
+    panels = flat_panels(rows, width, size[2], y_pitch, step, shift=shift)
+    if not shift:
+        by_row = row_panels([(r * size[2], r * y_pitch) for r in range(rows)], width, step)
+        panels = min(panels, by_row, key=lambda q: q.vectors)
+    return offset_panels(panels, depth, size[1] * size[2], y_depth)
+
+
 def offset_panels(panels: Panels, count: int, x: int, y: int) -> Panels:
     """`count` copies of panels, `x` apart in x and `y` in y."""
     n = np.arange(count)[:, None, None]

@@ -12,18 +12,9 @@ import numpy as np
 from tilewise.graph import UNKNOWN, Fact
 from tilewise.graph.facts import Shape
 from tilewise.ops.base import Inputs, Op
-from tilewise.ops.conv_problem import phase_table
-from tilewise.ops.lowering import Lowering, Ref, chunks
-from tilewise.ops.tiles import (
-    PANEL,
-    VECTOR,
-    Product,
-    emit,
-    flat_panels,
-    offset_panels,
-    pack_tiles,
-    row_panels,
-)
+from tilewise.ops.conv_problem import phase_image, phase_table
+from tilewise.ops.lowering import Lowering
+from tilewise.ops.tiles import VECTOR, Product, emit, image_panels, pack_tiles
 from tilewise.ops.windows import AUTO_PADS, extent
 
 
@@ -158,7 +149,7 @@ class ConvTranspose(Op):
 def transposed_convolve(x: np.ndarray, w: np.ndarray, geometry: Geometry, group: int) -> np.ndarray:
     """Each tap's product added where it lands, in NumPy; small floats are summed in float32."""
     wide = np.float32 if x.dtype.itemsize < 4 else x.dtype
-    n, depth, outs = len(geometry.kernel), w.shape[0] // group, w.shape[1]
+    depth, outs = w.shape[0] // group, w.shape[1]
     x, w = x.astype(wide), w.astype(wide)
     full = [
         max((size - 1) * s + extent(k, d), b + o)
@@ -186,7 +177,6 @@ def transposed_convolve(x: np.ndarray, w: np.ndarray, geometry: Geometry, group:
             term = np.moveaxis(np.tensordot(xs, ws, axes=([1], [0])), -1, 1)
             y[(slice(None), slice(g * outs, (g + 1) * outs), *where)] += term
     crop = tuple(slice(b, b + o) for b, o in zip(geometry.begins, geometry.out, strict=True))
-    assert len(crop) == n
     return y[(slice(None), slice(None), *crop)].copy()
 
 
@@ -233,13 +223,18 @@ def lower_phases(op: ConvTranspose, b: Lowering, axes: list[Axis]) -> None:
     ]
     outs = [axis.out for axis in axes]
     in_place = not any(before) and all(s <= a.size for s, a in zip(size, axes, strict=True))
-    if in_place := in_place and min(_columns(ps, axes[2].size) for ps in cartesian(*phases)) >= VECTOR:
-        size, image = [a.size for a in axes], b.input(0)
+    in_place = in_place and min(_columns(ps, axes[2].size) for ps in cartesian(*phases)) >= VECTOR
+    sizes = [a.size for a in axes]
+    if in_place:
+        size, image = sizes, b.input(0)
     else:
-        image = _pad(b, n * c, axes, before, size)
+        table = phase_table(-np.array([before], np.int64), 1, sizes[2], size[2])
+        image = phase_image(b, b.input(0), n * c, sizes, (1, 1, 1), size, table)
+    strides = [a.stride for a in axes]
+    steps = (strides[0] * outs[1] * outs[2], strides[1] * outs[2], strides[2])
     weights = b.value(1).reshape(op.group, c // op.group, -1, *[a.kernel for a in axes])
     for triple in cartesian(*phases):
-        panels = _panels(triple, axes, size, shift=in_place)
+        panels = image_panels([p.count for p in triple], size, steps, shift=in_place)
         shifts = [[s + pad for s in p.shifts] for p, pad in zip(triple, before, strict=True)]
         taps = np.array([(d * size[1] + h) * size[2] + w for d, h, w in cartesian(*shifts)], np.int64)
         plane = size[0] * size[1] * size[2]
@@ -268,40 +263,6 @@ def lower_phases(op: ConvTranspose, b: Lowering, axes: list[Axis]) -> None:
 
 def _columns(triple: tuple[Phase, ...], pitch: int) -> int:
     return (triple[1].count - 1) * pitch + triple[2].count
-
-
-def _pad(b: Lowering, planes: int, axes: list[Axis], before: list[int], size: list[int]) -> Ref:
-    plane = size[0] * size[1] * size[2]
-    padded = b.temp(4 * (planes * plane + PANEL))
-    grain = max(1, 16384 // plane)
-    table = phase_table(-np.array([before], np.int64), 1, axes[2].size, size[2])
-    sizes = [a.size for a in axes]
-    b.step(
-        "pad_phases",
-        chunks(planes, grain),
-        padded,
-        b.input(0),
-        planes,
-        *sizes,
-        1,
-        1,
-        1,
-        *size,
-        1,
-        b.const(table),
-        grain,
-    )
-    return padded
-
-
-def _panels(triple: tuple[Phase, ...], axes: list[Axis], size: list[int], *, shift: bool):
-    depth, rows, width = (p.count for p in triple)
-    y_pitch, step = axes[1].stride * axes[2].out, axes[2].stride
-    panels = flat_panels(rows, width, size[2], y_pitch, step, shift=shift)
-    if not shift:
-        by_row = row_panels([(r * size[2], r * y_pitch) for r in range(rows)], width, step)
-        panels = min(panels, by_row, key=lambda q: q.vectors)
-    return offset_panels(panels, depth, size[1] * size[2], axes[0].stride * axes[1].out * axes[2].out)
 
 
 def _phase_tiles(weights: np.ndarray, triple: tuple[Phase, ...]) -> np.ndarray:

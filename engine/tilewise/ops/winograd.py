@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from tilewise.ops.conv_problem import Problem, phase_table
+from tilewise.ops.conv_problem import Problem, phase_image, phase_table
 from tilewise.ops.lowering import Lowering, Ref, chunks
-from tilewise.ops.tiles import PANEL, VECTOR, Product, contiguous_panels, emit, pack_tiles
+from tilewise.ops.tiles import VECTOR, Product, contiguous_panels, emit, pack_tiles
 
 WEIGHTS = np.array(
     [
@@ -93,11 +93,8 @@ def _input(b: Lowering, p: Problem, x: Ref, v: Ref, first: int, rows: int, acros
     corner = np.array([0, 4 * first - p.pad[1], -p.pad[2]])
     phases = np.array([(0, r, s) for r in range(4) for s in range(6)]) + corner
     plane = (rows + 1) * across
-    phased = b.temp(4 * (p.n * p.c * 24 * plane + PANEL))
-    grain = max(1, 8192 // (24 * plane))
-    table = b.const(phase_table(phases, 4, p.size[2], across))
-    sizes = (p.n * p.c, *p.size, 1, 4, 4, 1, rows + 1, across, 24, table, grain)
-    b.step("pad_phases", chunks(p.n * p.c, grain), phased, x, *sizes)
+    table = phase_table(phases, 4, p.size[2], across)
+    phased = phase_image(b, x, p.n * p.c, p.size, (1, 4, 4), (1, rows + 1, across), table, grain=8192)
     at = [((r % 4) * 6 + s) * plane + r // 4 * across for r in range(6) for s in range(6)]
     grain = max(1, 32 // -(-columns // VECTOR))
     offsets = b.const(np.array(at, np.int64))

@@ -21,7 +21,7 @@ ConstantStore = MutableMapping[tuple, np.ndarray]
 
 @dataclass(slots=True)
 class Segment:
-    """Consecutive kernel steps, run in one native call; first/last are indices in the plan's order."""
+    """Consecutive kernel steps, run in one native call; `first` is the index of the first in the plan's order."""
 
     steps: list[Step] = field(default_factory=list)
     first: int = 0
@@ -37,7 +37,7 @@ class HostStep:
 
 
 class Builder:
-    """One use: `Builder(...).build()` fills `items`, `refs`, `facts` and `arena_bytes`.
+    """One use: `Builder(...).build()` fills `items`, `refs`, `facts`, `arena` and `arena_bytes`.
 
     inputs: facts of the graph's inputs with known shapes where the caller knows them.
     constants: the model's store of packed constants, shared by all its plans.
@@ -57,6 +57,7 @@ class Builder:
         self.facts = infer(graph, inputs, outer)
         self.items: list[Segment | HostStep] = []
         self.refs: dict[str, Ref] = {}
+        self.arena: list[Buffer] = []
         self.arena_bytes = 0
         self._constants = constants
         self._external = set(graph.inputs) | set(outer or {})
@@ -69,7 +70,8 @@ class Builder:
         self._count_lifetimes()
         self._place_outputs()
         self._merge_inplace()
-        self.arena_bytes = assign_offsets(self._arena_buffers())
+        self.arena = self._arena_buffers()
+        self.arena_bytes = assign_offsets(self.arena)
         self._find_last_host_reads()
         return self
 
@@ -127,9 +129,7 @@ class Builder:
         ins = [self.facts.get(name, UNKNOWN) if name else None for name in node.inputs]
         outs = [self.facts[name] if name else None for name in node.outputs]
         held = [f for f in ins if not (op.empty_constants and f is not None and f.value is not None)]
-        if not all(f is None or _fits(f) for f in (*held, *outs)):
-            return None
-        if op.control_flow:
+        if op.control_flow or not all(f is None or _fits(f) for f in (*held, *outs)):
             return None
         lowering = Lowering(node, ins, outs, self)
         before = dict(self.refs)

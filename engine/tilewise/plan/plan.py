@@ -11,7 +11,7 @@ import tilewise_kernels
 from tilewise.errors import ExecutionError
 from tilewise.graph import Fact, Graph
 from tilewise.ops.inference import evaluate
-from tilewise.ops.lowering import Buffer, Ref, Step, float_bits
+from tilewise.ops.lowering import Ref, Step, float_bits
 from tilewise.plan.builder import Builder, HostStep, Segment
 from tilewise.plan.locks import ForkSafeLock
 from tilewise.plan.memory import ALIGNMENT
@@ -75,6 +75,7 @@ class Plan:
         self.facts = builder.facts
         self.peak_bytes = builder.arena_bytes
         self._refs = builder.refs
+        self._buffers = builder.arena
         self._items = [item if isinstance(item, HostStep) else link(item) for item in builder.items]
         self._loaded = self._host_loads()
         self._stored = self._host_stores()
@@ -95,16 +96,7 @@ class Plan:
     @property
     def arena(self) -> list[BufferInfo]:
         """The arena's layout, by offset."""
-        found: dict[int, Buffer] = {}
-        for item in self._items:
-            if isinstance(item, Program):
-                for step in item.steps:
-                    found.update({id(a.buffer): a.buffer for a in step.args if isinstance(a, Ref)})
-        rows = [
-            BufferInfo(b.name, b.offset, b.nbytes, b.first, b.last)
-            for b in found.values()
-            if b.kind == "arena"
-        ]
+        rows = [BufferInfo(b.name, b.offset, b.nbytes, b.first, b.last) for b in self._buffers]
         return sorted(rows, key=lambda r: (r.offset, r.first))
 
     def run(
@@ -244,24 +236,23 @@ class Run:
             raise ExecutionError(
                 f"node {node.label!r} ({node.op_type}): output {name!r} came as {Fact.of(result)}, planned as {fact}"
             )
-        if self.plan._refs[name].buffer.kind == "output":
-            self._external(self.plan._refs[name].buffer.name)
-        self.plan.view(self.context, self.arrays, name)[...] = result
+        self._view(name)[...] = result
 
     def _fetch(self, name: str):
         """A value as host steps and callers see it: an array, a list for a sequence, None for an empty optional."""
         if name in self.plan._loaded:
-            buffer = self.plan._refs[name].buffer
-            if buffer.kind == "output":
-                self._external(buffer.name)
-            return self.plan.view(self.context, self.arrays, name)
+            return self._view(name)
         if name in self.values:
             return self.values[name]
         fact = self.plan.facts[name]
         if fact.value is not None:
             return fact.value
+        return self._view(name)
+
+    def _view(self, name: str) -> np.ndarray:
+        """The array of a value that has a place in the plan."""
         buffer = self.plan._refs[name].buffer
-        if buffer.kind == "input":
+        if buffer.kind in ("input", "output"):
             self._external(buffer.name)
         return self.plan.view(self.context, self.arrays, name)
 

@@ -13,6 +13,8 @@ _MODULES = (
     "elementwise",
     "gemm",
     "conv",
+    "blocked",
+    "blocked_pool",
     "winograd",
     "pool",
     "norm",

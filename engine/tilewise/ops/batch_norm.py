@@ -11,6 +11,7 @@ from tilewise.graph import Fact
 from tilewise.graph.facts import Shape
 from tilewise.ops import epilogue
 from tilewise.ops.base import Inputs, Op
+from tilewise.ops.blocked import affine_blocked, channel_constant
 from tilewise.ops.columns import MAX_WIDTH, TASK_FLOATS
 from tilewise.ops.lowering import Arg, Lowering, chunks
 
@@ -78,6 +79,8 @@ class BatchNormalization(Op):
     def lower(self, b: Lowering) -> bool:
         if not b.is_dtype():
             return False
+        if self._lower_blocked(b):
+            return True
         rows = self._planes(b.ins[0].shape)
         mean, var = b.input(3), b.input(4)
         if self._training():
@@ -90,6 +93,17 @@ class BatchNormalization(Op):
                     b.step("running_average", 1, b.output(1 + i), old, new, momentum, rows.C)
             mean, var = new_mean, new_var
         scale_planes(b, rows, (b.input(1), b.input(2), mean, var), self._epsilon(), epilogue.activation(self))
+        return True
+
+    def _lower_blocked(self, b: Lowering) -> bool:
+        """One multiplication and addition by channel, where x lies blocked and the rest is constant."""
+        given = [b.value(i) for i in range(1, 5)]
+        if self._training() or not self._spatial() or not b.lies_blocked(0) or any(v is None for v in given):
+            return False
+        scale, bias, mean, var = (v.astype(np.float64).ravel() for v in given)
+        factor = scale / np.sqrt(var + self._epsilon())
+        refs = (channel_constant(b, factor), channel_constant(b, bias - mean * factor))
+        affine_blocked(b, *refs, activation=epilogue.activation(self))
         return True
 
     def _epsilon(self) -> float:

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import NamedTuple
+
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from tilewise.graph import UNKNOWN, Fact
 from tilewise.ops import epilogue
 from tilewise.ops.base import Inputs, Op
+from tilewise.ops.blocked_conv import (
+    accepts_blocked,
+    accepts_blocked_depthwise,
+    blocked_conv,
+    blocked_depthwise,
+)
 from tilewise.ops.conv_problem import Problem
 from tilewise.ops.conv_tiles import tile_conv
 from tilewise.ops.depthwise import accepts_depthwise, depthwise_conv
+from tilewise.ops.layout import BLOCKED, PLAIN
 from tilewise.ops.lowering import Lowering, Ref
 from tilewise.ops.windows import Windows, extent, read_windows
 from tilewise.ops.winograd import accepts_winograd, winograd_conv
@@ -67,11 +77,10 @@ class Conv(Op):
         if not b.is_dtype("float32") or len(b.ins[0].shape) > 5:
             return False
         problem = Problem.of(self, self.group, b)
-        residual = b.optional(3)
-        implement = next(implement for accepts, implement in IMPLEMENTATIONS if accepts(problem, b))
-        implement(b, problem, b.optional(2), residual)
-        if isinstance(residual, Ref):
-            b.inplace(0, 3)
+        chosen = next(i for i in IMPLEMENTATIONS if i.accepts(problem, b))
+        chosen.lower(b, problem, b.optional(3, chosen.layout))
+        if b.given(3):
+            b.inplace(0, 3, chosen.layout)
         return True
 
 
@@ -120,9 +129,23 @@ def convolve(x: np.ndarray, w: np.ndarray, windows: Windows, group: int) -> np.n
     return np.moveaxis(np.concatenate(parts, axis=-1), -1, 1)
 
 
+class Implementation(NamedTuple):
+    """A way to compute a convolution: where it applies, and the steps it takes.
+
+    layout: that of x, residual and y. lower: takes the residual as a ref, or 0 where there is none.
+    """
+
+    name: str
+    layout: str
+    accepts: Callable[[Problem, Lowering], bool]
+    lower: Callable[[Lowering, Problem, Ref | int], None]
+
+
 IMPLEMENTATIONS = (
-    (accepts_depthwise, depthwise_conv),
-    (accepts_winograd, winograd_conv),
-    (lambda p, b: True, tile_conv),
+    Implementation("blocked_depthwise", BLOCKED, accepts_blocked_depthwise, blocked_depthwise),
+    Implementation("winograd", BLOCKED, accepts_winograd, winograd_conv),
+    Implementation("blocked", BLOCKED, accepts_blocked, blocked_conv),
+    Implementation("depthwise", PLAIN, accepts_depthwise, depthwise_conv),
+    Implementation("tile", PLAIN, lambda p, b: True, tile_conv),
 )
-"""Fastest first, the universal one last; each takes bias and residual as refs, or 0 where there is none."""
+"""Fastest first, the universal one last."""

@@ -30,7 +30,7 @@ def packed_weights(b: Lowering, p: Problem) -> Ref:
     return pack_rows(b, b.input(1), p.group, outs, k, (outs * k, k, 1))
 
 
-def tile_conv(b: Lowering, p: Problem, bias: Ref | int, residual: Ref | int) -> None:
+def tile_conv(b: Lowering, p: Problem, residual: Ref | int) -> None:
     """Any convolution: the padded image, then one matrix product that reads it in place."""
     depth, outs, pixels = p.c // p.group, p.oc // p.group, p.out[0] * p.out[1] * p.out[2]
     weights = packed_weights(b, p)
@@ -50,7 +50,7 @@ def tile_conv(b: Lowering, p: Problem, bias: Ref | int, residual: Ref | int) -> 
             x_strides=(p.c * p.image.channel, depth * p.image.channel),
             w_strides=(0, outs * depth * p.taps),
             y_strides=y_strides,
-            bias=bias,
+            bias=b.optional(2),
             residual=residual,
             residual_strides=y_strides,
             activation=p.activation,

@@ -31,7 +31,7 @@ def depthwise_rows(p: Problem) -> int:
     return min(per_phase - halo, (ROW_FLOATS - VECTOR) // pitch, p.out[1])
 
 
-def depthwise_conv(b: Lowering, p: Problem, bias: Ref | int, residual: Ref | int) -> None:
+def depthwise_conv(b: Lowering, p: Problem, residual: Ref | int) -> None:
     """Blocks of rows padded and split by the stride into a small buffer, then taps of unit stride."""
     rows = depthwise_rows(p)
     pitch, halo = p.image.size[2], p.image.size[1] - p.out[1]
@@ -44,7 +44,7 @@ def depthwise_conv(b: Lowering, p: Problem, bias: Ref | int, residual: Ref | int
         b.input(0),
         b.input(1),
         b.output(),
-        bias,
+        b.optional(2),
         residual,
         p.oc,
         p.oc // p.group,

@@ -42,7 +42,7 @@ class Dropout(Op):
     def lower(self, b: Lowering) -> bool:
         if not self._is_identity(b.ins):
             return False
-        b.alias(0, 0)
+        b.alias(0, 0, layout=b.layout(0))
         return True
 
     def _is_identity(self, ins: Inputs) -> bool:

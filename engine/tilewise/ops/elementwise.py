@@ -10,6 +10,8 @@ import numpy as np
 from tilewise.graph import Fact
 from tilewise.graph.facts import Shape
 from tilewise.ops.base import Array, Inputs, Op
+from tilewise.ops.blocked import affine_blocked, blocked_operands
+from tilewise.ops.layout import BLOCKED, PLAIN, VECTOR, block_count, blocked_floats
 from tilewise.ops.lowering import Ref, chunks
 
 if TYPE_CHECKING:
@@ -135,6 +137,8 @@ class Variadic(ElementWise):
 
     def lower_chain(self, b: Lowering, kernel: str) -> bool:
         """One step an operand, each but the first over the result so far."""
+        if len(b.ins) == 2:
+            return lower_walk(b, kernel, [0, 1])
         out, shape = b.output(0), b.outs[0].shape
         for i in range(1, len(b.ins)):
             x, x_shape = (out, shape) if i > 1 else (b.input(0), b.ins[0].shape)
@@ -149,20 +153,52 @@ def lower_map(b: Lowering, kernel: str, alpha: float = 0.0, beta: float = 0.0) -
     """One step of a unary kernel from input 0 to output 0; False where the process has no such kernel."""
     if not b.has(kernel):
         return False
-    size = b.outs[0].size
-    b.step(kernel, chunks(size, GRAIN), b.output(0), b.input(0), size, GRAIN, float(alpha), float(beta))
+    layout, size = PLAIN, b.outs[0].size
+    if b.lies_blocked(0) and b.is_dtype("float32"):
+        layout, size = BLOCKED, blocked_floats(b.outs[0].shape)
+    y, x = b.output(0, layout), b.input(0, layout)
+    b.step(kernel, chunks(size, GRAIN), y, x, size, GRAIN, float(alpha), float(beta))
     if b.ins[0].dtype == b.outs[0].dtype:
-        b.inplace(0, 0)
+        b.inplace(0, 0, layout)
     return True
 
 
 def lower_walk(b: Lowering, kernel: str, operands: Sequence[int]) -> bool:
     """One step of a broadcasting kernel over the inputs `operands`; False where it cannot be."""
-    shapes = [b.ins[i].shape for i in operands]
-    if not emit_walk(b, kernel, [b.input(i) for i in operands], shapes, b.outs[0].shape):
+    if scale_by_channel(b, kernel, operands):
+        return True
+    blocked = blocked_operands(b, operands)
+    layout = PLAIN if blocked is None else BLOCKED
+    refs, shapes, out = blocked or (
+        [b.input(i) for i in operands],
+        [b.ins[i].shape for i in operands],
+        b.outs[0].shape,
+    )
+    if not emit_walk(b, kernel, refs, shapes, out, b.output(0, layout)):
         return False
-    allow_inplace(b, operands)
+    allow_inplace(b, operands, layout)
     return True
+
+
+def scale_by_channel(b: Lowering, kernel: str, operands: Sequence[int]) -> bool:
+    """A blocked operand times, or plus, one number a channel: what squeeze-and-excite does."""
+    if kernel not in ("mul_float32", "add_float32") or len(operands) != 2:
+        return False
+    out = b.outs[0].shape
+    for x, other in (operands, operands[::-1]):
+        shape = b.ins[other].shape
+        if b.ins[x].shape != out or not b.lies_blocked(x) or len(shape) != len(out) or len(out) < 3:
+            continue
+        if shape[1] != out[1] or any(d != 1 for d in shape[2:]) or shape == out or not b.is_dtype("float32"):
+            continue
+        ref = b.input(other, BLOCKED)
+        stride = block_count(out[1]) * VECTOR if shape[0] > 1 else 0
+        if kernel == "mul_float32":
+            affine_blocked(b, ref, 0, (stride, 0), x=x)
+        else:
+            affine_blocked(b, 0, ref, (0, stride), x=x)
+        return True
+    return False
 
 
 def emit_walk(
@@ -184,12 +220,12 @@ def emit_walk(
     return True
 
 
-def allow_inplace(b: Lowering, operands: Sequence[int]) -> None:
+def allow_inplace(b: Lowering, operands: Sequence[int], layout: str = PLAIN) -> None:
     """Let the last step write over any of these inputs that is not broadcast."""
     out = b.outs[0]
     for i in operands:
         if b.ins[i].dtype == out.dtype and b.ins[i].shape == out.shape:
-            b.inplace(0, i)
+            b.inplace(0, i, layout)
 
 
 def merge_axes(out: Shape, shapes: Sequence[Shape]) -> tuple[list[int], list[list[int]]]:

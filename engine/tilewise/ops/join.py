@@ -7,6 +7,7 @@ import numpy as np
 from tilewise.graph import UNKNOWN, Fact
 from tilewise.graph.facts import Dim, Shape, merge_dims
 from tilewise.ops.base import Inputs, Op
+from tilewise.ops.blocked import concat_blocked
 from tilewise.ops.lowering import Lowering
 from tilewise.ops.strided import copy, layout_in, layout_out
 
@@ -51,11 +52,15 @@ class Concat(Op):
         if len(b.ins) == 1:
             b.alias(0, 0)
             return True
+        axis = self.attr("axis") % len(b.outs[0].shape)
+        if concat_blocked(b, axis):
+            return True
         out, start = layout_out(b), 0
-        axis = self.attr("axis") % out.array.ndim
         for i in range(len(b.ins)):
             part = layout_in(b, i)
             stop = start + part.array.shape[axis]
-            copy(b, out[(slice(None),) * axis + (slice(start, stop),)], part)
+            target = out[(slice(None),) * axis + (slice(start, stop),)]
+            if target.ref != part.ref:
+                copy(b, target, part)
             start = stop
         return True

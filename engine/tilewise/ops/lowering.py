@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from tilewise.graph import Fact, Node
+from tilewise.ops.layout import BLOCKED, PLAIN, VECTOR, blocked_floats, pack_blocked, same_order
 
 
 @dataclass(slots=True, eq=False)
@@ -41,6 +42,8 @@ class Ref:
 
 
 Arg = Ref | int | float
+REORDER_GRAIN = 1024
+"""Places of a block that a task brings from one layout to the other."""
 
 
 @dataclass(slots=True, eq=False)
@@ -58,11 +61,18 @@ class Step:
 
 
 class Store(Protocol):
-    """What a plan under construction offers: where values live, and constants packed once for a model."""
+    """What a plan under construction offers: where values live, and constants packed once for a model.
 
-    def place(self, name: str, fact: Fact) -> Ref: ...
+    blocks: False where the graph is better off without blocked layout.
+    """
 
-    def bind(self, name: str, ref: Ref) -> None: ...
+    blocks: bool
+
+    def find(self, name: str, layout: str) -> Ref | None: ...
+
+    def place(self, name: str, fact: Fact, layout: str) -> Ref: ...
+
+    def bind(self, name: str, ref: Ref, layout: str) -> None: ...
 
     def constant(self, key: tuple, make: Callable[[], np.ndarray]) -> np.ndarray: ...
 
@@ -96,17 +106,41 @@ class Lowering:
         """True where output `i` is asked for."""
         return i < len(self.node.outputs) and bool(self.node.outputs[i])
 
-    def input(self, i: int) -> Ref:
-        """Where input `i` lies, C-contiguous. Constants too."""
-        return self._store.place(self.node.inputs[i], self._fact(self.ins, i))
+    @property
+    def blocks(self) -> bool:
+        """True where this process and graph work in blocked layout."""
+        return self._store.blocks
 
-    def optional(self, i: int) -> Ref | int:
+    def lies_blocked(self, i: int) -> bool:
+        """True where input `i` is there in blocked layout."""
+        return i < len(self.ins) and self._store.find(self.node.inputs[i], BLOCKED) is not None
+
+    def layout(self, i: int) -> str:
+        """The layout in which input `i` is there, the blocked one where both are."""
+        return BLOCKED if self.lies_blocked(i) else PLAIN
+
+    def input(self, i: int, layout: str = PLAIN) -> Ref:
+        """Where input `i` lies in `layout` (plain is C-contiguous), after a step that brings it there where need be."""
+        name, fact = self.node.inputs[i], self._fact(self.ins, i)
+        if layout == BLOCKED and fact.value is not None:
+            return self.packed(i, BLOCKED, lambda: pack_blocked(np.asarray(fact.value)))
+        if self._store.find(name, layout) is None:
+            source = self._store.find(name, BLOCKED if layout == PLAIN else PLAIN)
+            if source is not None or layout == BLOCKED:
+                self._reorder(name, fact, source or self._store.place(name, fact, PLAIN), layout)
+        return self._store.place(name, fact, layout)
+
+    def optional(self, i: int, layout: str = PLAIN) -> Ref | int:
         """Where input `i` lies, or 0 where it is left out, as kernels take it."""
-        return self.input(i) if i < len(self.ins) and self.ins[i] is not None else 0
+        return self.input(i, layout) if self.given(i) else 0
 
-    def output(self, i: int = 0) -> Ref:
-        """Where output `i` is to be written, C-contiguous."""
-        return self._store.place(self.node.outputs[i], self._fact(self.outs, i))
+    def given(self, i: int) -> bool:
+        """True where input `i` is not left out."""
+        return i < len(self.ins) and self.ins[i] is not None
+
+    def output(self, i: int = 0, layout: str = PLAIN) -> Ref:
+        """Where output `i` is to be written in `layout`."""
+        return self._store.place(self.node.outputs[i], self._fact(self.outs, i), layout)
 
     def value(self, i: int) -> Any:
         """The content of input `i` where it is a constant, else None (also for one left out)."""
@@ -134,13 +168,28 @@ class Lowering:
         """One kernel call cut into `tasks` tasks; refs become addresses, floats the bits of a double."""
         self.steps.append(Step(kernel, int(tasks), args, self.node))
 
-    def alias(self, out: int, into: int, offset: int = 0) -> None:
-        """Output `out` is input `into` seen from `offset` bytes on, C-contiguous; nothing is copied."""
-        self._store.bind(self.node.outputs[out], self.input(into).at(offset))
+    def alias(self, out: int, into: int, offset: int = 0, layout: str = PLAIN) -> None:
+        """Output `out` is input `into` seen from `offset` bytes on; nothing is copied."""
+        self._store.bind(self.node.outputs[out], self.input(into, layout).at(offset), layout)
 
-    def inplace(self, out: int, into: int) -> None:
+    def inplace(self, out: int, into: int, layout: str = PLAIN) -> None:
         """The last step may write output `out` over input `into` (same shape and dtype), task by task."""
-        self.steps[-1].inplace.append((self.output(out).buffer, self.input(into).buffer))
+        written, read = self.output(out, layout), self.input(into, layout)
+        if written.offset == read.offset:
+            self.steps[-1].inplace.append((written.buffer, read.buffer))
+
+    def _reorder(self, name: str, fact: Fact, source: Ref, layout: str) -> None:
+        """Bring a value from the other layout into `layout`."""
+        shape = fact.shape
+        if same_order(shape) and (layout == PLAIN or blocked_floats(shape) == fact.size):
+            self._store.bind(name, source, layout)
+            return
+        target = self._store.place(name, fact, layout)
+        pixels = int(np.prod(shape[2:]))
+        grain = min(pixels, REORDER_GRAIN)
+        blocks = blocked_floats(shape[:2]) // VECTOR
+        kernel = "to_blocked" if layout == BLOCKED else "from_blocked"
+        self.step(kernel, blocks * chunks(pixels, grain), target, source, shape[1], pixels, grain)
 
     @staticmethod
     def _fact(facts: Sequence[Fact | None], i: int) -> Fact:

@@ -11,6 +11,7 @@ import numpy as np
 from tilewise.graph import UNKNOWN, Fact
 from tilewise.graph.facts import Shape
 from tilewise.ops.base import Array, Inputs, Op, values
+from tilewise.ops.blocked import planes_blocked, pool_blocked
 from tilewise.ops.lowering import Lowering, chunks
 from tilewise.ops.windows import Windows, extent, read_windows
 
@@ -61,6 +62,8 @@ class WindowPool(Op):
             return False
         if covers(windows):
             return lower_planes(b, op, p)
+        if op in (MAX, AVERAGE) and pool_blocked(b, windows, op == MAX, counts):
+            return True
         table: object = 0
         if counts is not None:
             tables = [np.ones(1)] * (3 - n) + counts + [np.ones(RUN)]
@@ -319,6 +322,8 @@ def covers(windows: Windows) -> bool:
 
 def lower_planes(b: Lowering, op: int, p: float = 0.0) -> bool:
     """Emit the reduction of whole planes."""
+    if op in (MAX, AVERAGE) and planes_blocked(b, op == MAX):
+        return True
     N, C, *sizes = b.ins[0].shape
     size = int(np.prod(sizes))
     grain = max(1, GRAIN // size)

@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-import tilewise_kernels
+from tilewise.ops.layout import VECTOR
 from tilewise.ops.lowering import Arg, Ref
 
 if TYPE_CHECKING:
     from tilewise.ops.lowering import Lowering
 
-VECTOR = tilewise_kernels.VECTOR_FLOATS
 PANEL = 2 * VECTOR
 TILE_ROWS = {16: 14, 8: 6, 4: 6}[VECTOR]
 TASKS = 32
@@ -173,7 +172,10 @@ def emit(b: Lowering, p: Product) -> None:
     """The kernel step of a product."""
     panels, k = len(p.panels.table), len(p.offsets)
     tiles = -(-p.rows // tile_rows(p.rows))
-    per_panel, per_tile = _cut(p, panels, tiles, k)
+    columns = panels * PANEL
+    per_panel, per_tile = cut_tasks(
+        p.images * p.groups, panels, tiles, columns * p.inputs, p.rows * k, 2 * k * p.rows * columns
+    )
     tasks = p.images * p.groups * -(-panels // per_panel) * -(-tiles // per_tile)
     args: list[Arg] = [p.x, p.w, b.const(np.asarray(p.offsets, np.int64)), p.y, p.bias, p.residual]
     args += [b.const(p.panels.table), b.const(p.panels.runs)]
@@ -184,20 +186,24 @@ def emit(b: Lowering, p: Product) -> None:
     b.step("tile_gemm", tasks, *args)
 
 
-def _cut(p: Product, panels: int, tiles: int, k: int) -> tuple[int, int]:
-    """Panels and row tiles a task: cut where it costs the least reading, until there are enough tasks."""
-    panel_blocks = max(1, -(-panels * PANEL * p.inputs // BLOCK_FLOATS))
-    panel_blocks = min(panel_blocks, panels)
+def cut_tasks(
+    products: int, columns: int, rows: int, x_floats: int, w_floats: int, flops: int
+) -> tuple[int, int]:
+    """Columns and rows a task of `products` products: cut where it costs the least reading, until there are enough.
+
+    columns, rows: what one product can be cut into. x_floats: what all columns read, w_floats: what all rows read,
+    flops: what one product takes.
+    """
+    column_blocks = min(columns, max(1, -(-x_floats // BLOCK_FLOATS)))
     row_blocks = 1
-    flops = 2 * k * p.rows * panels * PANEL
-    while p.images * p.groups * panel_blocks * row_blocks < TASKS:
-        if flops // (panel_blocks * row_blocks) < 2 * TASK_FLOPS:
+    while products * column_blocks * row_blocks < TASKS:
+        if flops // (column_blocks * row_blocks) < 2 * TASK_FLOPS:
             break
-        by_rows = p.rows * k * panel_blocks > p.inputs * panels * PANEL * row_blocks
-        if (by_rows or panel_blocks * 2 > panels) and row_blocks * 2 <= tiles:
+        by_rows = w_floats * column_blocks > x_floats * row_blocks
+        if (by_rows or column_blocks * 2 > columns) and row_blocks * 2 <= rows:
             row_blocks *= 2
-        elif panel_blocks * 2 <= panels:
-            panel_blocks *= 2
+        elif column_blocks * 2 <= columns:
+            column_blocks *= 2
         else:
             break
-    return -(-panels // panel_blocks), -(-tiles // row_blocks)
+    return -(-columns // column_blocks), -(-rows // row_blocks)

@@ -6,9 +6,18 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from tilewise.ops.conv_problem import Problem, phase_image, phase_table
-from tilewise.ops.lowering import Lowering, Ref, chunks
-from tilewise.ops.tiles import VECTOR, Product, contiguous_panels, emit, pack_tiles
+from tilewise.ops.blocked_conv import (
+    BlockedProduct,
+    Segments,
+    accepts_blocked,
+    emit_blocked,
+    flat_tiles,
+    pack_pairs,
+    packed_bias,
+)
+from tilewise.ops.conv_problem import Problem
+from tilewise.ops.layout import BLOCKED, VECTOR, block_count
+from tilewise.ops.lowering import Lowering, Ref
 
 WEIGHTS = np.array(
     [
@@ -26,56 +35,58 @@ CHUNK_BYTES = 3 << 20
 chunk, are more."""
 MIN_CHANNELS = 32
 """Below this the transforms cost more than the multiplications they save."""
+INPUT_COST, OUTPUT_COST, WEIGHT_COST = 300, 240, 42
+"""Cost of transforming a tile's block of channels, and of reading one more transformed weight matrix from memory, for
+each weight, in multiplications of a vector."""
 
 
 def accepts_winograd(p: Problem, b: Lowering) -> bool:
     shape = p.kernel == (1, 3, 3) and p.stride == p.dilation == (1, 1, 1) and p.size[0] == p.out[0] == 1
-    if not shape or p.group != 1 or not p.constant_w or p.pad[0] or not b.has("winograd_input"):
+    if not shape or p.group != 1 or p.pad[0] or min(p.c, p.oc) < MIN_CHANNELS or not accepts_blocked(p, b):
         return False
-    if min(p.c, p.oc) < MIN_CHANNELS:
-        return False
-    tiles = -(-p.out[1] // 4) * -(-p.out[2] // 4)
-    direct = 9 * -(-p.out[1] * p.out[2] // VECTOR)
-    return 36 * -(-tiles // VECTOR) * 3 <= 2 * direct
+    tiles, blocks = p.n * -(-p.out[1] // 4) * -(-p.out[2] // 4), block_count(p.oc)
+    transforms = (INPUT_COST * block_count(p.c) + OUTPUT_COST * blocks) * tiles
+    cost = 36 * p.c * blocks * tiles + transforms + WEIGHT_COST * VECTOR * p.c * blocks
+    return cost < 9 * p.c * blocks * p.n * p.out[1] * p.out[2]
 
 
 def transform_weights(w: np.ndarray) -> np.ndarray:
-    """[oC, C, 3, 3] to the tiles of G w G^T, 36 products one after the other."""
+    """[oC, C, 3, 3] to the pairs of blocks of G w G^T, 36 products one after the other."""
     planes = np.einsum("ri,ocij,sj->rsoc", WEIGHTS, w.astype(np.float64), WEIGHTS, optimize=True)
-    return pack_tiles(planes.reshape(36, w.shape[0], w.shape[1]).astype(np.float32))
+    return pack_pairs(planes.reshape(36 * w.shape[0], w.shape[1], 1).astype(np.float32), 36)
 
 
-def winograd_conv(b: Lowering, p: Problem, bias: Ref | int, residual: Ref | int) -> None:
-    """Per chunk of tile rows: phases of the image, 36 planes of inputs, 36 products, outputs."""
+def winograd_conv(b: Lowering, p: Problem, residual: Ref | int) -> None:
+    """Per chunk of tile rows: 36 planes of inputs, 36 products, outputs."""
     weights = b.packed(1, "winograd 4x4", lambda: transform_weights(b.value(1)))
-    x, y = b.input(0), b.output()
-    across = -(-p.out[2] // 4)
+    x, y, bias = b.input(0, BLOCKED), b.output(0, BLOCKED), packed_bias(b)
+    across, blocks, outs = -(-p.out[2] // 4), block_count(p.c), block_count(p.oc)
     for first, rows in _chunks(p, across):
-        columns = -(-rows * across // VECTOR) * VECTOR
-        total = p.n * columns
-        v, m = b.temp(4 * 36 * p.c * total), b.temp(4 * 36 * p.oc * total)
-        _input(b, p, x, v, first, rows, across, columns)
-        emit(
+        tiles = p.n * rows * across
+        v, m = b.temp(4 * 36 * blocks * tiles * VECTOR), b.temp(4 * 36 * outs * tiles * VECTOR)
+        geometry = (first, rows, across, tiles)
+        b.step("winograd_input", p.n * rows * blocks, v, x, blocks, *p.size[1:], *p.pad[1:], *geometry)
+        emit_blocked(
             b,
-            Product(
+            BlockedProduct(
                 x=v,
                 w=weights,
                 y=m,
-                offsets=np.arange(p.c, dtype=np.int64) * total,
-                panels=contiguous_panels(total),
-                rows=p.oc,
+                segments=Segments.of_blocks(p.c, np.zeros(1, np.int64), tiles * VECTOR),
+                tiles=flat_tiles(tiles, VECTOR),
                 images=36,
                 groups=1,
-                inputs=p.c,
-                x_strides=(p.c * total, 0),
-                w_strides=(p.oc * p.c, 0),
-                y_strides=(p.oc * total, total, 1),
+                outs=p.oc,
+                x_floats=blocks * tiles * VECTOR,
+                step=VECTOR,
+                gaps=(0, 0),
+                x_strides=(blocks * tiles * VECTOR, 0),
+                w_strides=(p.c * outs * VECTOR, 0),
+                y_strides=(outs * tiles * VECTOR, tiles * VECTOR),
             ),
         )
-        grain = max(1, 32 // -(-columns // VECTOR))
-        tasks = p.n * chunks(p.oc, grain)
-        sizes = (p.oc, *p.out[1:], first, rows, across, columns, total, grain)
-        b.step("winograd_output", tasks, y, m, bias, residual, *sizes, *p.activation)
+        tasks = p.n * rows * outs
+        b.step("winograd_output", tasks, y, m, bias, residual, outs, *p.out[1:], *geometry, *p.activation)
 
 
 def _chunks(p: Problem, across: int) -> Iterator[tuple[int, int]]:
@@ -86,17 +97,3 @@ def _chunks(p: Problem, across: int) -> Iterator[tuple[int, int]]:
     each = -(-down // -(-down // each))
     for first in range(0, down, each):
         yield first, min(each, down - first)
-
-
-def _input(b: Lowering, p: Problem, x: Ref, v: Ref, first: int, rows: int, across: int, columns: int) -> None:
-    """The steps from the image to `v`: phase (r, s) holds every fourth row from r and every fourth column from s."""
-    corner = np.array([0, 4 * first - p.pad[1], -p.pad[2]])
-    phases = np.array([(0, r, s) for r in range(4) for s in range(6)]) + corner
-    plane = (rows + 1) * across
-    table = phase_table(phases, 4, p.size[2], across)
-    phased = phase_image(b, x, p.n * p.c, p.size, (1, 4, 4), (1, rows + 1, across), table, grain=8192)
-    at = [((r % 4) * 6 + s) * plane + r // 4 * across for r in range(6) for s in range(6)]
-    grain = max(1, 32 // -(-columns // VECTOR))
-    offsets = b.const(np.array(at, np.int64))
-    tasks = p.n * chunks(p.c, grain)
-    b.step("winograd_input", tasks, v, phased, offsets, p.c, columns, 24 * plane, p.n * columns, grain)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,8 +12,10 @@ from tilewise.errors import ShapeError
 from tilewise.graph import UNKNOWN, Fact, Graph, Node
 from tilewise.ops.base import Op
 from tilewise.ops.inference import SURPRISES, infer
+from tilewise.ops.layout import BLOCKED, PLAIN, blocked_floats
 from tilewise.ops.lowering import Buffer, Lowering, Ref, Step
 from tilewise.ops.table import make
+from tilewise.plan.homes import find_homes
 from tilewise.plan.memory import assign_offsets
 
 ConstantStore = MutableMapping[tuple, np.ndarray]
@@ -56,7 +58,11 @@ class Builder:
         self.native = native and tilewise_kernels.ISA != "none"
         self.facts = infer(graph, inputs, outer)
         self.items: list[Segment | HostStep] = []
+        self.blocks = self.native and _gains_from_blocks(graph)
         self.refs: dict[str, Ref] = {}
+        self._blocked: dict[str, Ref] = {}
+        self._buffers: dict[tuple[str, str], Buffer] = {}
+        self._homes = {layout: find_homes(graph, self.facts, layout) for layout in (PLAIN, BLOCKED)}
         self.arena: list[Buffer] = []
         self.arena_bytes = 0
         self._constants = constants
@@ -67,6 +73,7 @@ class Builder:
         for node in self.graph.nodes:
             if not self._is_constant(node):
                 self._add(node)
+        self._fetch(self.graph.outputs)
         self._count_lifetimes()
         self._place_outputs()
         self._merge_inplace()
@@ -77,13 +84,32 @@ class Builder:
 
     # What `Lowering` asks for.
 
-    def place(self, name: str, fact: Fact) -> Ref:
-        if name not in self.refs:
-            self.refs[name] = Ref(self._buffer(name, fact))
-        return self.refs[name]
+    def find(self, name: str, layout: str) -> Ref | None:
+        return self._places(layout).get(name)
 
-    def bind(self, name: str, ref: Ref) -> None:
-        self.refs[name] = ref
+    def place(self, name: str, fact: Fact, layout: str) -> Ref:
+        places = self._places(layout)
+        if name not in places:
+            places[name] = self._home(name, fact, layout)
+        return places[name]
+
+    def _home(self, name: str, fact: Fact, layout: str) -> Ref:
+        """A place for a value: a new buffer, or a part of that of the Concat which takes it."""
+        home = self._homes[layout].get(name)
+        if home is not None:
+            parent = self._home(home.parent, self.facts[home.parent], layout)
+            return parent.at(home.elements * fact.dtype.itemsize)
+        key = (name, layout)
+        if key not in self._buffers:
+            blocked = Buffer(4 * blocked_floats(fact.shape), name=name) if layout == BLOCKED else None
+            self._buffers[key] = blocked or self._buffer(name, fact)
+        return Ref(self._buffers[key])
+
+    def bind(self, name: str, ref: Ref, layout: str) -> None:
+        self._places(layout)[name] = ref
+
+    def _places(self, layout: str) -> dict[str, Ref]:
+        return self._blocked if layout == BLOCKED else self.refs
 
     def constant(self, key: tuple, make_array: Callable[[], np.ndarray]) -> np.ndarray:
         array = self._constants.get(key)
@@ -109,9 +135,22 @@ class Builder:
         op = make(node)
         steps = self._lower(op)
         if steps is None:
+            self._fetch(node.reads())
             self.items.append(HostStep(op, self._index))
             self._index += 1
-            return
+        else:
+            self._extend(steps)
+
+    def _fetch(self, names: Iterable[str]) -> None:
+        """Bring values that lie in blocked layout alone into plain layout."""
+        names = [name for name in names if name in self._blocked and name not in self.refs]
+        facts = [self.facts[name] for name in names]
+        lowering = Lowering(Node("Reorder", names, []), facts, [], self)
+        for i in range(len(names)):
+            lowering.input(i)
+        self._extend(lowering.steps)
+
+    def _extend(self, steps: list[Step]) -> None:
         if not steps:
             return
         if not self.items or not isinstance(self.items[-1], Segment):
@@ -132,10 +171,10 @@ class Builder:
         if op.control_flow or not all(f is None or _fits(f) for f in (*held, *outs)):
             return None
         lowering = Lowering(node, ins, outs, self)
-        before = dict(self.refs)
+        before = dict(self.refs), dict(self._blocked)
         if self._emit(op, lowering) and all(self.has_kernel(step.kernel) for step in lowering.steps):
             return lowering.steps
-        self.refs = before
+        self.refs, self._blocked = before
         return None
 
     def _emit(self, op: Op, lowering: Lowering) -> bool:
@@ -207,6 +246,7 @@ class Builder:
                 for step in item.steps:
                     step.args = tuple(move(a) for a in step.args)
         self.refs = {name: move(ref) for name, ref in self.refs.items()}
+        self._blocked = {name: move(ref) for name, ref in self._blocked.items()}
 
     def _arena_buffers(self) -> list[Buffer]:
         found: dict[int, Buffer] = {}
@@ -231,6 +271,11 @@ class Builder:
                     if name and name not in seen and name not in keep:
                         seen.add(name)
                         item.frees.append(name)
+
+
+def _gains_from_blocks(graph: Graph) -> bool:
+    """True where values go from convolution to convolution, so that bringing them into blocked layout pays."""
+    return tilewise_kernels.has("blocked_conv") and sum("Conv" in node.op_type for node in graph.nodes) > 1
 
 
 def _touch(buffer: Buffer, index: int) -> None:

@@ -132,12 +132,19 @@ static inline void tw_taps(int64_t taps, const float *w, const float *x, const i
     }
 }
 
+/* Shuffles of two vectors: every second lane; the lower and the upper halves, lane by lane in turn. */
 #if TW_VW == 16
 #define TW_EVEN (tw_mask){0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30}
+#define TW_LOW_HALVES (tw_mask){0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23}
+#define TW_HIGH_HALVES (tw_mask){8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31}
 #elif TW_VW == 8
 #define TW_EVEN (tw_mask){0, 2, 4, 6, 8, 10, 12, 14}
+#define TW_LOW_HALVES (tw_mask){0, 8, 1, 9, 2, 10, 3, 11}
+#define TW_HIGH_HALVES (tw_mask){4, 12, 5, 13, 6, 14, 7, 15}
 #else
 #define TW_EVEN (tw_mask){0, 2, 4, 6}
+#define TW_LOW_HALVES (tw_mask){0, 4, 1, 5}
+#define TW_HIGH_HALVES (tw_mask){2, 6, 3, 7}
 #endif
 
 /* dst[j] = src[j * stride] for j in [0, n). Calls of memcpy cost more than a short row. With `loose`, both sides may be

@@ -1,5 +1,5 @@
-/* Winograd's F(4x4, 3x3) on vectors of tiles (Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks",
-   2016; points 0, 1, -1, 2, -2, infinity). */
+/* Winograd's F(4x4, 3x3) in channel-blocked layout (Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks",
+   2016; points 0, 1, -1, 2, -2, infinity). A vector holds the channels of one place. */
 #ifndef TILEWISE_WINOGRAD_H
 #define TILEWISE_WINOGRAD_H
 
@@ -17,19 +17,39 @@ TW_INLINE void tw_wino_input_1d(tw_vec *o, tw_vec d0, tw_vec d1, tw_vec d2, tw_v
     o[5] = 4.0f * d1 - 5.0f * d3 + d5;
 }
 
-/* The tiles d[r][s] of TW_VW neighbours, each element `at[r * 6 + s]` floats from x, to B^T d B, `plane` floats apart. */
-static inline void tw_wino_input(const float *x, const int64_t *at, float *v, int64_t plane)
+/* The 6x6 places from x on, rows `row` floats apart, to B^T d B, `plane` floats apart in v; rows [r0, r1) and columns
+   [s0, s1) lie inside the image, the others count as zeros. */
+TW_INLINE void tw_wino_input(const float *x, int64_t row, int r0, int r1, int s0, int s1, float *v, int64_t plane)
 {
-    tw_vec t[6][6], o[6];
+    tw_vec t[6][6], d[6], o[6];
+#pragma GCC unroll 6
     for (int s = 0; s < 6; s++) {
-        tw_wino_input_1d(o, tw_load_vec(x + at[s]), tw_load_vec(x + at[6 + s]), tw_load_vec(x + at[12 + s]),
-                         tw_load_vec(x + at[18 + s]), tw_load_vec(x + at[24 + s]), tw_load_vec(x + at[30 + s]));
+#pragma GCC unroll 6
+        for (int r = 0; r < 6; r++) {
+            d[r] = (tw_vec){0};
+            if (r >= r0 && r < r1 && s >= s0 && s < s1) d[r] = tw_load_vec(x + r * row + s * TW_VW);
+        }
+        tw_wino_input_1d(o, d[0], d[1], d[2], d[3], d[4], d[5]);
+#pragma GCC unroll 6
         for (int r = 0; r < 6; r++) t[r][s] = o[r];
     }
+#pragma GCC unroll 6
     for (int r = 0; r < 6; r++) {
         tw_wino_input_1d(o, t[r][0], t[r][1], t[r][2], t[r][3], t[r][4], t[r][5]);
+#pragma GCC unroll 6
         for (int s = 0; s < 6; s++) tw_store_vec(v + (r * 6 + s) * plane, o[s]);
     }
+}
+
+static __attribute__((noinline)) void tw_wino_input_inside(const float *x, int64_t row, float *v, int64_t plane)
+{
+    tw_wino_input(x, row, 0, 6, 0, 6, v, plane);
+}
+
+static __attribute__((noinline)) void tw_wino_input_border(const float *x, int64_t row, int r0, int r1, int s0, int s1,
+                                                           float *v, int64_t plane)
+{
+    tw_wino_input(x, row, r0, r1, s0, s1, v, plane);
 }
 
 /* One column of six through A^T. */
@@ -42,21 +62,32 @@ TW_INLINE void tw_wino_output_1d(tw_vec *o, tw_vec m0, tw_vec m1, tw_vec m2, tw_
     o[3] = b + 8.0f * d + m5;
 }
 
-/* Products of TW_VW neighbouring tiles, `plane` floats apart, to four rows of 4 * TW_VW outputs, tile after tile. */
-static inline void tw_wino_output(const float *m, int64_t plane, float bias, float *rows)
+/* The products of a tile, `plane` floats apart, to the first rows x columns of its 4x4 outputs in y, rows `row` floats
+   apart, with bias, residual (like y) and clipping; bias and residual may be NULL. */
+static inline void tw_wino_output(const float *m, int64_t plane, const float *bias, const float *residual, float lo,
+                                  float hi, int rows, int columns, float *y, int64_t row)
 {
     tw_vec t[4][6], o[4];
+    const tw_vec start = bias ? tw_load_vec(bias) : (tw_vec){0}, low = tw_splat(lo), high = tw_splat(hi);
+#pragma GCC unroll 6
     for (int s = 0; s < 6; s++) {
         const float *p = m + s * plane;
         tw_wino_output_1d(o, tw_load_vec(p), tw_load_vec(p + 6 * plane), tw_load_vec(p + 12 * plane),
                           tw_load_vec(p + 18 * plane), tw_load_vec(p + 24 * plane), tw_load_vec(p + 30 * plane));
+#pragma GCC unroll 4
         for (int r = 0; r < 4; r++) t[r][s] = o[r];
     }
+#pragma GCC unroll 4
     for (int r = 0; r < 4; r++) {
-        float *row = rows + r * 4 * TW_VW;
+        if (r >= rows) break;
         tw_wino_output_1d(o, t[r][0], t[r][1], t[r][2], t[r][3], t[r][4], t[r][5]);
-        for (int j = 0; j < TW_VW; j++)
-            for (int s = 0; s < 4; s++) row[4 * j + s] = o[s][j] + bias;
+#pragma GCC unroll 4
+        for (int s = 0; s < 4; s++) {
+            if (s >= columns) break;
+            o[s] += start;
+            if (residual) o[s] += tw_load_vec(residual + r * row + s * TW_VW);
+            tw_store_vec(y + r * row + s * TW_VW, tw_clip_vec(o[s], low, high));
+        }
     }
 }
 

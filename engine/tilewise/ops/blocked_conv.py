@@ -1,0 +1,270 @@
+"""Convolution in channel-blocked layout: nothing is moved between one and the next."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from tilewise.ops.conv_problem import Problem, phase_image, phase_table
+from tilewise.ops.layout import BLOCKED, VECTOR, block_count, pack_channels
+from tilewise.ops.lowering import Arg, Lowering, Ref, chunks
+from tilewise.ops.tiles import TILE_ROWS, cut_tasks
+
+MAX_FILL = 1.5
+"""Output channels with the filled-up lanes over those without, at most."""
+ROW_FLOATS = 16384
+"""Floats that a task of padding or of a depthwise convolution writes, about."""
+
+
+def accepts_blocked(p: Problem, b: Lowering) -> bool:
+    if not (b.blocks and p.constant_w and _constant_bias(b)):
+        return False
+    outs, depth = p.oc // p.group, p.c // p.group
+    if p.group > 1:
+        return outs % VECTOR == 0 and depth % VECTOR == 0
+    return block_count(outs) * VECTOR <= MAX_FILL * outs and not is_product(p)
+
+
+def is_product(p: Problem) -> bool:
+    """True where the image is a single place, so that this is a small matrix product."""
+    return p.size == p.out == (1, 1, 1) and p.group == 1
+
+
+def accepts_blocked_depthwise(p: Problem, b: Lowering) -> bool:
+    if not (b.blocks and p.constant_w and _constant_bias(b)):
+        return False
+    one_plane = p.size[0] == p.out[0] == p.kernel[0] == 1 and not p.pad[0]
+    return p.c == p.oc == p.group and one_plane and block_count(p.c) * VECTOR <= MAX_FILL * p.c
+
+
+def _constant_bias(b: Lowering) -> bool:
+    return not b.given(2) or b.value(2) is not None
+
+
+def packed_bias(b: Lowering) -> Ref | int:
+    """The bias filled up to whole blocks, or 0."""
+    return b.packed(2, "channels", lambda: pack_channels(b.value(2))) if b.given(2) else 0
+
+
+def pack_pairs(w: np.ndarray, group: int) -> np.ndarray:
+    """w (oC, C / group, *K) as [g][pair of blocks][block of C][tap][c][block][VECTOR], a last odd block alone."""
+    outs, depth = w.shape[0] // group, w.shape[1]
+    blocks = block_count(outs)
+    full = np.zeros((group, blocks * VECTOR, depth, int(np.prod(w.shape[2:]))), np.float32)
+    full[:, :outs] = w.reshape(group, outs, depth, -1)
+    segments = [full[:, :, c : c + VECTOR] for c in range(0, depth, VECTOR)]
+    # [g][block][VECTOR][k], with k in the order (block of C, tap, c)
+    rows = np.concatenate([s.swapaxes(2, 3).reshape(group, blocks * VECTOR, -1) for s in segments], axis=2)
+    rows = rows.reshape(group, blocks, VECTOR, -1).transpose(0, 3, 1, 2)
+    even = blocks // 2 * 2
+    k = rows.shape[1]
+    pairs = rows[:, :, :even].reshape(group, k, even // 2, 2 * VECTOR).swapaxes(1, 2)
+    return np.concatenate([pairs.reshape(group, -1), rows[:, :, even:].reshape(group, -1)], axis=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Segments:
+    """The runs of neighbouring channels that make up a sum.
+
+    offsets: where each lies, in floats from the first tap of an output's place. full: how many have `channels`
+    channels; the others have `tail`.
+    """
+
+    offsets: np.ndarray
+    full: int
+    channels: int
+    tail: int
+
+    @staticmethod
+    def of_blocks(depth: int, taps: np.ndarray, plane: int) -> Segments:
+        """Over blocks of channels `plane` floats apart, `taps` places in each."""
+        blocks, tail = block_count(depth), depth % VECTOR
+        offsets = (np.arange(blocks)[:, None] * plane + taps * VECTOR).ravel()
+        return Segments(offsets, depth // VECTOR * len(taps), VECTOR, tail)
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """The image that the taps of a convolution read: D, H, W of a plane, floats from place to place, and where it lies."""
+
+    ref: Ref
+    size: tuple[int, int, int]
+    unit: int
+
+    @property
+    def plane(self) -> int:
+        return self.size[0] * self.size[1] * self.size[2] * self.unit
+
+
+@dataclass(frozen=True, slots=True)
+class BlockedProduct:
+    """y[n, g, block, place] = act(sum over segments of w * x + bias + residual), see kernel `blocked_conv`.
+
+    tiles: int64 [., 4]: x offset, y offset, places, and 1 where these are two runs. x_floats: floats of x that all
+    tiles read in one image and group. x/w_strides: image, group. y_strides: image, block.
+    """
+
+    x: Ref
+    w: Ref
+    y: Ref
+    segments: Segments
+    tiles: np.ndarray
+    images: int
+    groups: int
+    outs: int
+    x_floats: int
+    step: int
+    gaps: tuple[int, int]
+    x_strides: tuple[int, int]
+    w_strides: tuple[int, int]
+    y_strides: tuple[int, int]
+    bias: Ref | int = 0
+    residual: Ref | int = 0
+    activation: tuple[int, float, float] = (0, 0.0, 0.0)
+
+
+def emit_blocked(b: Lowering, p: BlockedProduct) -> None:
+    """The kernel step of a product in blocked layout."""
+    s, blocks = p.segments, block_count(p.outs)
+    depth = s.full * s.channels + (len(s.offsets) - s.full) * s.tail
+    pairs, count = chunks(blocks, 2), len(p.tiles)
+    w_floats = depth * blocks * VECTOR
+    flops = 2 * w_floats * int(p.tiles[:, 2].sum())
+    per_tile, per_pair = cut_tasks(p.images * p.groups, count, pairs, p.x_floats, w_floats, flops)
+    tasks = p.images * p.groups * chunks(count, per_tile) * chunks(pairs, per_pair)
+    args: list[Arg] = [p.x, p.w, b.const(s.offsets), p.y, p.bias, p.residual, b.const(p.tiles), p.groups, blocks]
+    args += [count, per_tile, per_pair, len(s.offsets), s.full, s.channels, s.tail, p.step, *p.gaps]
+    args += [p.y_strides[1], *p.x_strides, *p.w_strides, p.y_strides[0], *p.activation]
+    b.step("blocked_conv", tasks, *args)
+
+
+def row_tiles(
+    out: Sequence[int], stride: Sequence[int], size: Sequence[int], unit: int
+) -> tuple[np.ndarray, tuple[int, int]]:
+    """Tiles over `out` (D, H, W) places row by row, short rows two by two; and the gaps between these two.
+
+    size: D, H, W of the image in x, `unit` floats a place.
+    """
+    depth, height, width = out
+    count = chunks(width, TILE_ROWS)
+    cuts = np.arange(count + 1) * width // count
+    gaps = (stride[1] * size[2] * unit, width * VECTOR)
+    two = width <= TILE_ROWS // 2 and height > 1
+    tops = np.arange(0, height, 2 if two else 1)
+    d, h, q = (a.ravel() for a in np.meshgrid(np.arange(depth), tops, np.arange(count), indexing="ij"))
+    double = np.where(two & (h + 1 < height), 1, 0)
+    x = ((d * stride[0] * size[1] + h * stride[1]) * size[2] + cuts[q] * stride[2]) * unit
+    y = ((d * height + h) * width + cuts[q]) * VECTOR
+    return np.stack([x, y, (cuts[q + 1] - cuts[q]) * (1 + double), double], axis=1), gaps
+
+
+def flat_tiles(places: int, unit: int) -> np.ndarray:
+    """Tiles over places that lie side by side in x and in y."""
+    count = chunks(places, TILE_ROWS)
+    cuts = np.arange(count + 1) * places // count
+    return np.stack([cuts[:-1] * unit, cuts[:-1] * VECTOR, np.diff(cuts), np.zeros_like(cuts[1:])], axis=1)
+
+
+def blocked_conv(b: Lowering, p: Problem, residual: Ref | int) -> None:
+    """Any convolution with enough channels; x is read as it lies, after zeros have been put around it where need be."""
+    depth, outs, blocks = p.c // p.group, p.oc // p.group, block_count(p.oc)
+    plain = p.c < VECTOR and p.group == 1 and not b.lies_blocked(0)
+    image = _plain_image(b, p) if plain else _blocked_image(b, p)
+    reach = [np.arange(k) * d for k, d in zip(p.kernel, p.dilation, strict=True)]
+    d, h, w = np.meshgrid(*reach, indexing="ij")
+    taps = ((d * image.size[1] + h) * image.size[2] + w).ravel()
+    if plain:
+        offsets = (np.arange(p.c)[:, None] * image.plane + taps).ravel()
+        segments = Segments(offsets, len(offsets), 1, 0)
+        weights = b.packed(1, "pairs by tap", lambda: pack_pairs(_by_tap(b.value(1)), 1))
+    else:
+        segments = Segments.of_blocks(depth, taps, image.plane)
+        weights = b.packed(1, "pairs", lambda: pack_pairs(b.value(1), p.group))
+    flat = p.taps == 1 and p.stride == (1, 1, 1) and image.size == p.out
+    places = p.out[0] * p.out[1] * p.out[2]
+    tiles, gaps = (
+        (flat_tiles(places, image.unit), (0, 0)) if flat else row_tiles(p.out, p.stride, image.size, image.unit)
+    )
+    x_group = image.plane * (depth if plain else block_count(depth))
+    emit_blocked(
+        b,
+        BlockedProduct(
+            x=image.ref,
+            w=weights,
+            y=b.output(0, BLOCKED),
+            segments=segments,
+            tiles=tiles,
+            images=p.n,
+            groups=p.group,
+            outs=outs,
+            x_floats=x_group,
+            step=p.stride[2] * image.unit,
+            gaps=gaps,
+            x_strides=(x_group * p.group, x_group),
+            w_strides=(0, depth * p.taps * block_count(outs) * VECTOR),
+            y_strides=(blocks * places * VECTOR, places * VECTOR),
+            bias=packed_bias(b),
+            residual=residual,
+            activation=p.activation,
+        ),
+    )
+
+
+def _by_tap(w: np.ndarray) -> np.ndarray:
+    """(oC, C, *K) as (oC, C * taps, 1): every tap of every channel a channel of its own."""
+    return w.reshape(w.shape[0], -1, 1)
+
+
+def _padded(p: Problem) -> tuple[int, int, int]:
+    """D, H, W that the taps of all outputs span."""
+    d, h, w = (
+        (o - 1) * s + (k - 1) * d + 1
+        for o, s, k, d in zip(p.out, p.stride, p.kernel, p.dilation, strict=True)
+    )
+    return d, h, w
+
+
+def _fits(p: Problem, size: Sequence[int]) -> bool:
+    """True where no tap reads outside x."""
+    return not any(p.pad) and all(a <= b for a, b in zip(size, p.size, strict=True))
+
+
+def _plain_image(b: Lowering, p: Problem) -> Image:
+    size = _padded(p)
+    if _fits(p, size):
+        return Image(b.input(0), p.size, 1)
+    table = phase_table(-np.array([p.pad]), 1, p.size[2], size[2])
+    return Image(phase_image(b, b.input(0), p.n * p.c, p.size, (1, 1, 1), size, table), size, 1)
+
+
+def _blocked_image(b: Lowering, p: Problem) -> Image:
+    size, x = _padded(p), b.input(0, BLOCKED)
+    if _fits(p, size):
+        return Image(x, p.size, VECTOR)
+    planes = p.n * block_count(p.c)
+    row = size[2] * VECTOR
+    padded = b.temp(4 * planes * size[0] * size[1] * row)
+    rows, grain = planes * size[0] * size[1], max(1, ROW_FLOATS // row)
+    b.step("blocked_pad", chunks(rows, grain), padded, x, *p.size, *size, *p.pad, grain, planes)
+    return Image(padded, size, VECTOR)
+
+
+def blocked_depthwise(b: Lowering, p: Problem, residual: Ref | int) -> None:
+    """One input channel a group: taps over vectors of channels, x read as it lies."""
+    blocks = block_count(p.c)
+    rows = max(1, min(p.out[1], ROW_FLOATS // (p.out[2] * VECTOR)))
+    weights = b.packed(1, "depthwise", lambda: _pack_taps(b.value(1)))
+    tasks = p.n * blocks * chunks(p.out[1], rows)
+    args: list[Arg] = [b.input(0, BLOCKED), weights, b.output(0, BLOCKED), packed_bias(b), residual, blocks]
+    args += [*p.size[1:], *p.out[1:], *p.kernel[1:], *p.stride[1:], *p.dilation[1:], *p.pad[1:], rows]
+    b.step("blocked_depthwise", tasks, *args, *p.activation)
+
+
+def _pack_taps(w: np.ndarray) -> np.ndarray:
+    """(C, 1, kH, kW) as [block][kH][kW][VECTOR]."""
+    c = w.shape[0]
+    full = np.zeros((block_count(c) * VECTOR, w[0].size), np.float32)
+    full[:c] = w.reshape(c, -1)
+    return np.ascontiguousarray(full.reshape(-1, VECTOR, w[0].size).swapaxes(1, 2))

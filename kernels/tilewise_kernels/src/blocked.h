@@ -1,0 +1,151 @@
+/* The register tile of convolutions in channel-blocked layout: x [.][pixel][c], y [block][pixel][VW].
+
+   A tile has up to TW_MR pixels by one or two blocks of TW_VW output channels, all of it in registers; each input value
+   is broadcast to the vectors of output channels, so pixels may lie at any distance (Georganas et al., "Anatomy of
+   High-Performance Deep Learning Convolutions on SIMD Architectures", 2018). */
+#ifndef TILEWISE_BLOCKED_H
+#define TILEWISE_BLOCKED_H
+
+#include "tile.h"
+
+/* segs: runs of input channels that lie side by side, at off[s] from the tile's first pixel; the first `full` of them
+   have `channels` channels each, the others `tail`. step: floats from pixel to pixel in x; in y they are TW_VW apart.
+   gap, y_gap: floats from a tile's first run of pixels to its second. y_block: floats from block to block in y.
+   ahead: floats of the weights behind these that are fetched into the cache for each input channel. */
+typedef struct {
+    int64_t segs, full, channels, tail;
+    const int64_t *off;
+    int64_t step, gap, y_block, y_gap, ahead;
+    float lo, hi;
+} tw_blocked;
+
+/* Pixels [0, half) lie at x and y, those from `half` on at x + gap and y + y_gap; half == n for one run alone. */
+TW_INLINE void tw_blocked_body(const int n, const int half, const int nb, const tw_blocked *p, const float *x,
+                               const float *w, const float *next, const float *bias, const float *residual, float *y)
+{
+    tw_vec acc[2][TW_MR];
+    const int64_t step = p->step, gap = p->gap, ahead = p->ahead;
+#pragma GCC unroll 2
+    for (int b = 0; b < nb; b++) {
+        const tw_vec start = bias ? tw_load_vec(bias + b * TW_VW) : (tw_vec){0};
+#pragma GCC unroll 16
+        for (int i = 0; i < n; i++) acc[b][i] = start;
+    }
+    for (int64_t s = 0; s < p->segs; s++) {
+        const float *first = x + p->off[s], *second = first + gap;
+        const int64_t count = s < p->full ? p->channels : p->tail;
+        for (int64_t c = 0; c < count; c++) {
+            tw_vec wv[2];
+#pragma GCC unroll 2
+            for (int b = 0; b < nb; b++) wv[b] = tw_load_vec(w + b * TW_VW);
+            __builtin_prefetch(next, 0, 2);
+            next += ahead;
+#pragma GCC unroll 16
+            for (int i = 0; i < n; i++) {
+                const tw_vec f = tw_splat(i < half ? first[c + i * step] : second[c + (i - half) * step]);
+#pragma GCC unroll 2
+                for (int b = 0; b < nb; b++) acc[b][i] += wv[b] * f;
+            }
+            w += nb * TW_VW;
+        }
+    }
+    const tw_vec low = tw_splat(p->lo), high = tw_splat(p->hi);
+#pragma GCC unroll 2
+    for (int b = 0; b < nb; b++) {
+#pragma GCC unroll 16
+        for (int i = 0; i < n; i++) {
+            const int64_t at = b * p->y_block + (i < half ? i * TW_VW : p->y_gap + (i - half) * TW_VW);
+            tw_vec v = acc[b][i];
+            if (residual) v += tw_load_vec(residual + at);
+            tw_store_vec(y + at, tw_clip_vec(v, low, high));
+        }
+    }
+}
+
+#define TW_BLOCKED_ONE(n)                                                                                \
+    case 4 * (n): tw_blocked_body(n, n, 1, p, x, w, next, bias, residual, y); break;                     \
+    case 4 * (n) + 1: tw_blocked_body(n, n, 2, p, x, w, next, bias, residual, y); break;
+#define TW_BLOCKED_TWO(n)                                                                                \
+    case 4 * (n) + 2: tw_blocked_body(n, (n) / 2, 1, p, x, w, next, bias, residual, y); break;           \
+    case 4 * (n) + 3: tw_blocked_body(n, (n) / 2, 2, p, x, w, next, bias, residual, y); break;
+
+/* n pixels (1 to TW_MR), in one run or in two of n / 2, by `nb` blocks (1 or 2). next: weights needed soon. */
+static __attribute__((noinline)) void tw_blocked_tile(int n, int two, int nb, const tw_blocked *p, const float *x,
+                                                      const float *w, const float *next, const float *bias,
+                                                      const float *residual, float *y)
+{
+    switch (4 * n + 2 * two + nb - 1) {
+        TW_BLOCKED_ONE(1) TW_BLOCKED_ONE(2) TW_BLOCKED_ONE(3) TW_BLOCKED_ONE(4) TW_BLOCKED_ONE(5) TW_BLOCKED_ONE(6)
+        TW_BLOCKED_TWO(2) TW_BLOCKED_TWO(4) TW_BLOCKED_TWO(6)
+#if TW_MR > 6
+        TW_BLOCKED_ONE(7) TW_BLOCKED_ONE(8) TW_BLOCKED_ONE(9) TW_BLOCKED_ONE(10) TW_BLOCKED_ONE(11)
+        TW_BLOCKED_ONE(12) TW_BLOCKED_ONE(13) TW_BLOCKED_ONE(14)
+        TW_BLOCKED_TWO(8) TW_BLOCKED_TWO(10) TW_BLOCKED_TWO(12) TW_BLOCKED_TWO(14)
+#endif
+    }
+}
+
+/* y[i] = sum over the taps [kh0, kh1) x [kw0, kw1) of w[tap] * x[i * step + tap] for n neighbouring pixels, one block of
+   channels each; row, tap: floats from tap to tap in x. */
+TW_INLINE void tw_depthwise_body(const int n, const float *x, int64_t step, int64_t row, int64_t tap, const float *w,
+                                 int64_t kh0, int64_t kh1, int64_t kw0, int64_t kw1, int64_t kw, tw_vec bias,
+                                 const float *residual, float *y)
+{
+    tw_vec acc[8];
+#pragma GCC unroll 8
+    for (int i = 0; i < n; i++) acc[i] = bias;
+    for (int64_t r = kh0; r < kh1; r++)
+        for (int64_t s = kw0; s < kw1; s++) {
+            const float *p = x + r * row + s * tap;
+            const tw_vec f = tw_load_vec(w + (r * kw + s) * TW_VW);
+#pragma GCC unroll 8
+            for (int i = 0; i < n; i++) acc[i] += f * tw_load_vec(p + i * step);
+        }
+#pragma GCC unroll 8
+    for (int i = 0; i < n; i++) {
+        if (residual) acc[i] += tw_load_vec(residual + i * TW_VW);
+        tw_store_vec(y + i * TW_VW, acc[i]);
+    }
+}
+
+/* Pixels [lo, hi) of a row, all with the taps [kw0, kw1) inside x. */
+static inline void tw_depthwise_run(int64_t lo, int64_t hi, const float *x, int64_t step, int64_t row, int64_t tap,
+                                    const float *w, int64_t kh0, int64_t kh1, int64_t kw0, int64_t kw1, int64_t kw,
+                                    const float *bias, const float *residual, float *y)
+{
+    const tw_vec start = bias ? tw_load_vec(bias) : (tw_vec){0};
+    int64_t i = lo;
+#define TW_DEPTHWISE(n)                                                                                          \
+    tw_depthwise_body(n, x + i * step, step, row, tap, w, kh0, kh1, kw0, kw1, kw, start,                         \
+                      residual ? residual + i * TW_VW : 0, y + i * TW_VW)
+    for (; i + 8 <= hi; i += 8) TW_DEPTHWISE(8);
+    if (i + 4 <= hi) {
+        TW_DEPTHWISE(4);
+        i += 4;
+    }
+    for (; i < hi; i++) TW_DEPTHWISE(1);
+#undef TW_DEPTHWISE
+}
+
+/* A square of TW_VW x TW_VW floats transposed: rows `ldx` apart to rows `ldy` apart. */
+TW_INLINE void tw_transpose_square(const float *x, int64_t ldx, float *y, int64_t ldy)
+{
+    tw_vec v[TW_VW], t[TW_VW];
+#pragma GCC unroll 16
+    for (int i = 0; i < TW_VW; i++) v[i] = tw_load_vec(x + i * ldx);
+    /* Each round interleaves a row with the one half the square below. */
+#pragma GCC unroll 4
+    for (int round = 1; round < TW_VW; round *= 2) {
+#pragma GCC unroll 8
+        for (int i = 0; i < TW_VW / 2; i++) {
+            t[2 * i] = __builtin_shuffle(v[i], v[i + TW_VW / 2], TW_LOW_HALVES);
+            t[2 * i + 1] = __builtin_shuffle(v[i], v[i + TW_VW / 2], TW_HIGH_HALVES);
+        }
+#pragma GCC unroll 16
+        for (int i = 0; i < TW_VW; i++) v[i] = t[i];
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < TW_VW; i++) tw_store_vec(y + i * ldy, v[i]);
+}
+
+#endif

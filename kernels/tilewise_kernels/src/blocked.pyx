@@ -1,0 +1,217 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, freethreading_compatible=True
+"""Convolution in channel-blocked layout: [N][C / VW][*S][VW], the last block filled up; and the ways into it and out.
+
+What stands in the lanes that fill up the last block is unspecified.
+"""
+
+from libc.stdint cimport int64_t, uintptr_t
+from libc.string cimport memcpy, memset
+from tile cimport CLIP, TW_VW, lower_bound, number, tw_activate, upper_bound
+
+cdef extern from "blocked.h" nogil:
+    ctypedef struct tw_blocked:
+        int64_t segs, full, channels, tail
+        const int64_t *off
+        int64_t step, gap, y_block, y_gap, ahead
+        float lo, hi
+    void tw_blocked_tile(int n, int two, int nb, const tw_blocked *p, const float *x, const float *w,
+                         const float *next, const float *bias, const float *residual, float *y)
+    void tw_depthwise_run(int64_t lo, int64_t hi, const float *x, int64_t step, int64_t row, int64_t tap,
+                          const float *w, int64_t kh0, int64_t kh1, int64_t kw0, int64_t kw1, int64_t kw,
+                          const float *bias, const float *residual, float *y)
+    void tw_transpose_square(const float *x, int64_t ldx, float *y, int64_t ldy)
+
+
+cdef void blocked_conv(const int64_t *a, int64_t begin, int64_t end) noexcept nogil:
+    """y[n, g, block, pixel] = act(sum_s sum_c w[g, block, s, c] * x[off[s] + c + pixel * step] + bias + residual).
+
+    args: 0 x, 1 w [g][pair of blocks][s][c][block][VW], 2 offsets [segs], 3 y, 4 bias [g][block][VW] or 0,
+    5 residual like y or 0, 6 tiles [.][4] (x offset, y offset, pixels, 1 for two runs of half of them), 7 groups,
+    8 blocks a group, 9 tiles, 10 tiles a task, 11 pairs a task, 12-15 segs, full, channels, tail (`tw_blocked`),
+    16 step, 17 gap, 18 y gap, 19 y's block stride, 20-21 x strides of n and group, 22-23 w strides of n and group,
+    24 y's image stride, 25 activation, 26-27 its alpha and beta.
+    Task: ((n * groups + g) * tile blocks + tb) * pair blocks + pb. Strides count floats.
+    """
+    cdef tw_blocked p
+    cdef int64_t pairs = (a[8] + 1) // 2
+    cdef int64_t pair_blocks = (pairs + a[11] - 1) // a[11], tile_blocks = (a[9] + a[10] - 1) // a[10]
+    cdef int64_t task, pb, tb, g, n, pair, t, nb, stop, block, at, run, i
+    cdef int64_t depth, count
+    cdef const int64_t *tile
+    cdef const float *x
+    cdef const float *w
+    cdef const float *next
+    cdef const float *bias
+    cdef const float *residual
+    cdef float *y
+    cdef float alpha = <float>number(a + 26), beta = <float>number(a + 27)
+    p.segs = a[12]
+    p.full = a[13]
+    p.channels = a[14]
+    p.tail = a[15]
+    p.off = <const int64_t *><uintptr_t>a[2]
+    p.step = a[16]
+    p.gap = a[17]
+    p.y_gap = a[18]
+    p.y_block = a[19]
+    p.lo = lower_bound(a[25], alpha)
+    p.hi = upper_bound(a[25], beta)
+    depth = p.full * p.channels + (p.segs - p.full) * p.tail
+    for task in range(begin, end):
+        pb = task % pair_blocks
+        tb = (task // pair_blocks) % tile_blocks
+        g = (task // (pair_blocks * tile_blocks)) % a[7]
+        n = task // (pair_blocks * tile_blocks * a[7])
+        stop = min((tb + 1) * a[10], a[9])
+        count = stop - tb * a[10]
+        p.ahead = (2 * TW_VW + count - 1) // count
+        x = <const float *><uintptr_t>a[0] + n * a[20] + g * a[21]
+        for pair in range(pb * a[11], min((pb + 1) * a[11], pairs)):
+            nb = min(<int64_t>2, a[8] - 2 * pair)
+            block = g * a[8] + 2 * pair
+            w = <const float *><uintptr_t>a[1] + n * a[22] + g * a[23] + pair * 2 * TW_VW * depth
+            next = w + nb * TW_VW * depth
+            bias = NULL if a[4] == 0 else <const float *><uintptr_t>a[4] + block * TW_VW
+            at = n * a[24] + block * a[19]
+            for t in range(tb * a[10], stop):
+                tile = <const int64_t *><uintptr_t>a[6] + 4 * t
+                y = <float *><uintptr_t>a[3] + at + tile[1]
+                residual = NULL if a[5] == 0 else <const float *><uintptr_t>a[5] + at + tile[1]
+                tw_blocked_tile(<int>tile[2], <int>tile[3], <int>nb, &p, x + tile[0], w, next, bias, residual, y)
+                next += depth * p.ahead
+                if a[25] > CLIP:
+                    run = tile[2] // 2 if tile[3] else tile[2]
+                    for i in range(nb):
+                        tw_activate(<int>a[25], y + i * a[19], run * TW_VW, alpha, beta)
+                        if tile[3]:
+                            tw_activate(<int>a[25], y + i * a[19] + a[18], run * TW_VW, alpha, beta)
+
+
+cdef void blocked_depthwise(const int64_t *a, int64_t begin, int64_t end) noexcept nogil:
+    """y[n, c, i, j] = act(sum_{r, s} w[c, r, s] * x[n, c, i * sh + r * dh - ph, j * sw + s * dw - pw] + bias + residual).
+
+    args: 0 x, 1 w [block][kh][kw][VW], 2 y, 3 bias [block][VW] or 0, 4 residual like y or 0, 5 blocks of C, 6-7 H W,
+    8-9 oH oW, 10-11 kh kw, 12-13 strides, 14-15 dilations, 16-17 pads at the begin, 18 rows a task, 19 activation,
+    20-21 its alpha and beta. Task: (image * blocks + block) * row blocks + rb.
+    """
+    cdef int64_t row_blocks = (a[8] + a[18] - 1) // a[18]
+    cdef int64_t task, i, plane, first, top, left, kh0, kh1, kw0, kw1, lo, hi, j
+    cdef int64_t tap = a[15] * TW_VW, row = a[14] * a[7] * TW_VW, step = a[13] * TW_VW
+    cdef const float *x
+    cdef const float *w
+    cdef const float *bias
+    cdef const float *residual
+    cdef float *y
+    cdef float alpha = <float>number(a + 20), beta = <float>number(a + 21)
+    lo = min(a[9], max(<int64_t>0, (a[17] + a[13] - 1) // a[13]))
+    hi = a[7] + a[17] - (a[11] - 1) * a[15]
+    hi = max(lo, min(a[9], (hi + a[13] - 1) // a[13] if hi > 0 else 0))
+    for task in range(begin, end):
+        plane = task // row_blocks
+        first = task % row_blocks * a[18]
+        w = <const float *><uintptr_t>a[1] + plane % a[5] * a[10] * a[11] * TW_VW
+        bias = NULL if a[3] == 0 else <const float *><uintptr_t>a[3] + plane % a[5] * TW_VW
+        for i in range(first, min(first + a[18], a[8])):
+            top = i * a[12] - a[16]
+            kh0 = min(a[10], (-top + a[14] - 1) // a[14] if top < 0 else 0)
+            kh1 = max(kh0, min(a[10], (a[6] - top + a[14] - 1) // a[14] if a[6] > top else 0))
+            x = <const float *><uintptr_t>a[0] + ((plane * a[6] + top) * a[7] - a[17]) * TW_VW
+            y = <float *><uintptr_t>a[2] + (plane * a[8] + i) * a[9] * TW_VW
+            residual = NULL if a[4] == 0 else <const float *><uintptr_t>a[4] + (plane * a[8] + i) * a[9] * TW_VW
+            for j in range(a[9]):
+                if lo <= j < hi:
+                    continue
+                left = j * a[13] - a[17]
+                kw0 = min(a[11], (-left + a[15] - 1) // a[15] if left < 0 else 0)
+                kw1 = max(kw0, min(a[11], (a[7] - left + a[15] - 1) // a[15] if a[7] > left else 0))
+                tw_depthwise_run(j, j + 1, x, step, row, tap, w, kh0, kh1, kw0, kw1, a[11], bias, residual, y)
+            tw_depthwise_run(lo, hi, x, step, row, tap, w, kh0, kh1, 0, a[11], a[11], bias, residual, y)
+            if a[19] != 0:
+                tw_activate(<int>a[19], y, a[9] * TW_VW, alpha, beta)
+
+
+cdef void blocked_pad(const int64_t *a, int64_t begin, int64_t end) noexcept nogil:
+    """x [plane][D][H][W][VW] within zeros: y [plane][oD][oH][oW][VW], cut off where y ends first.
+
+    args: 0 y, 1 x, 2-4 D H W, 5-7 oD oH oW, 8-10 pads at the begin, 11 rows a task, 12 planes. Task: rows of y.
+    """
+    cdef int64_t task, r, d, h, plane, width = a[7] * TW_VW
+    cdef int64_t left = min(a[10], a[7]), copied = max(<int64_t>0, min(a[4], a[7] - a[10])) * TW_VW
+    cdef int64_t rows = end * a[11]
+    cdef float *y
+    for r in range(begin * a[11], rows):
+        plane = r // (a[5] * a[6])
+        if plane >= a[12]:
+            break
+        d = r // a[6] % a[5] - a[8]
+        h = r % a[6] - a[9]
+        y = <float *><uintptr_t>a[0] + r * width
+        if d < 0 or d >= a[2] or h < 0 or h >= a[3]:
+            memset(y, 0, width * sizeof(float))
+            continue
+        memset(y, 0, left * TW_VW * sizeof(float))
+        y += left * TW_VW
+        memcpy(y, <const float *><uintptr_t>a[1] + ((plane * a[2] + d) * a[3] + h) * a[4] * TW_VW,
+               copied * sizeof(float))
+        memset(y + copied, 0, (width - left * TW_VW - copied) * sizeof(float))
+
+
+cdef void to_blocked(const int64_t *a, int64_t begin, int64_t end) noexcept nogil:
+    """x [N][C][pixels] as y [N][blocks][pixels][VW], the last block filled up with zeros.
+
+    args: 0 y, 1 x, 2 C, 3 pixels, 4 pixels a task. Task: (image * blocks + block) * pixel blocks + pb.
+    """
+    cdef int64_t blocks = (a[2] + TW_VW - 1) // TW_VW, pixel_blocks = (a[3] + a[4] - 1) // a[4]
+    cdef int64_t task, q, c, i, stop, count, plane, size = a[3]
+    cdef const float *x
+    cdef float *y
+    for task in range(begin, end):
+        plane = task // pixel_blocks
+        q = task % pixel_blocks * a[4]
+        stop = min(q + a[4], size)
+        count = min(<int64_t>TW_VW, a[2] - plane % blocks * TW_VW)
+        x = <const float *><uintptr_t>a[1] + (plane // blocks * a[2] + plane % blocks * TW_VW) * size
+        y = <float *><uintptr_t>a[0] + plane * size * TW_VW
+        if count == TW_VW:
+            while q + TW_VW <= stop:
+                tw_transpose_square(x + q, size, y + q * TW_VW, TW_VW)
+                q += TW_VW
+        for i in range(q, stop):
+            for c in range(count):
+                y[i * TW_VW + c] = x[c * size + i]
+            for c in range(count, TW_VW):
+                y[i * TW_VW + c] = 0
+
+
+cdef void from_blocked(const int64_t *a, int64_t begin, int64_t end) noexcept nogil:
+    """y [N][C][pixels] from x [N][blocks][pixels][VW].
+
+    args: 0 y, 1 x, 2 C, 3 pixels, 4 pixels a task. Task: (image * blocks + block) * pixel blocks + pb.
+    """
+    cdef int64_t blocks = (a[2] + TW_VW - 1) // TW_VW, pixel_blocks = (a[3] + a[4] - 1) // a[4]
+    cdef int64_t task, q, c, i, stop, count, plane, size = a[3]
+    cdef const float *x
+    cdef float *y
+    for task in range(begin, end):
+        plane = task // pixel_blocks
+        q = task % pixel_blocks * a[4]
+        stop = min(q + a[4], size)
+        count = min(<int64_t>TW_VW, a[2] - plane % blocks * TW_VW)
+        x = <const float *><uintptr_t>a[1] + plane * size * TW_VW
+        y = <float *><uintptr_t>a[0] + (plane // blocks * a[2] + plane % blocks * TW_VW) * size
+        if count == TW_VW:
+            while q + TW_VW <= stop:
+                tw_transpose_square(x + q * TW_VW, TW_VW, y + q, size)
+                q += TW_VW
+        for c in range(count):
+            for i in range(q, stop):
+                y[c * size + i] = x[i * TW_VW + c]
+
+
+KERNELS = {
+    "blocked_conv": <uintptr_t>&blocked_conv,
+    "blocked_depthwise": <uintptr_t>&blocked_depthwise,
+    "blocked_pad": <uintptr_t>&blocked_pad,
+    "to_blocked": <uintptr_t>&to_blocked,
+    "from_blocked": <uintptr_t>&from_blocked,
+}

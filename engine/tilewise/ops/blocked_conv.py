@@ -24,12 +24,7 @@ def accepts_blocked(p: Problem, b: Lowering) -> bool:
     outs, depth = p.oc // p.group, p.c // p.group
     if p.group > 1:
         return outs % VECTOR == 0 and depth % VECTOR == 0
-    return block_count(outs) * VECTOR <= MAX_FILL * outs and not is_product(p)
-
-
-def is_product(p: Problem) -> bool:
-    """True where the image is a single place, so that this is a small matrix product."""
-    return p.size == p.out == (1, 1, 1) and p.group == 1
+    return block_count(outs) * VECTOR <= MAX_FILL * outs
 
 
 def accepts_blocked_depthwise(p: Problem, b: Lowering) -> bool:
@@ -176,8 +171,9 @@ def blocked_conv(b: Lowering, p: Problem, residual: Ref | int) -> None:
     d, h, w = np.meshgrid(*reach, indexing="ij")
     taps = ((d * image.size[1] + h) * image.size[2] + w).ravel()
     if plain:
-        offsets = (np.arange(p.c)[:, None] * image.plane + taps).ravel()
-        segments = Segments(offsets, len(offsets), 1, 0)
+        run = p.kernel[2] if p.dilation[2] == 1 else 1
+        offsets = (np.arange(p.c)[:, None] * image.plane + taps[::run]).ravel()
+        segments = Segments(offsets, len(offsets), run, 0)
         weights = b.packed(1, "pairs by tap", lambda: pack_pairs(_by_tap(b.value(1)), 1))
     else:
         segments = Segments.of_blocks(depth, taps, image.plane)

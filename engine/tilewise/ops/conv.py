@@ -18,6 +18,7 @@ from tilewise.ops.blocked_conv import (
     blocked_depthwise,
 )
 from tilewise.ops.conv_problem import Problem
+from tilewise.ops.conv_product import accepts_product, product_conv
 from tilewise.ops.conv_tiles import tile_conv
 from tilewise.ops.depthwise import accepts_depthwise, depthwise_conv
 from tilewise.ops.layout import BLOCKED, PLAIN
@@ -142,6 +143,7 @@ class Implementation(NamedTuple):
 
 
 IMPLEMENTATIONS = (
+    Implementation("product", PLAIN, accepts_product, product_conv),
     Implementation("blocked_depthwise", BLOCKED, accepts_blocked_depthwise, blocked_depthwise),
     Implementation("winograd", BLOCKED, accepts_winograd, winograd_conv),
     Implementation("blocked", BLOCKED, accepts_blocked, blocked_conv),

@@ -34,7 +34,8 @@ TW_INLINE float tw_hard_sigmoid(float x, float alpha, float beta)
 
 TW_INLINE float tw_hard_swish(float x) { return x * tw_hard_sigmoid(x, 1.0f / 6.0f, 0.5f); }
 
-TW_INLINE float tw_swish(float x, float alpha) { return x * tw_sigmoid(alpha * x); }
+/* Below -88 the exponential is infinite and the result 0, where it should be some 1e-37. */
+TW_INLINE float tw_swish(float x, float alpha) { return x / (1.0f + tw_exp_normal(-alpha * x)); }
 
 TW_INLINE float tw_gelu(float x) { return 0.5f * x * (1.0f + tw_erf(x * 0.70710678118654752f)); }
 

@@ -6,8 +6,15 @@
 
 #include "tile.h"
 
-/* The greater of two, a NaN where either is one. */
-TW_INLINE tw_vec tw_nanmax_vec(tw_vec a, tw_vec b) { return tw_select((b > a) | (b != b), b, a); }
+/* The greater of two, a NaN where either is one. Lane by lane, because compilers make a max and a blend of this. */
+TW_INLINE tw_vec tw_nanmax_vec(tw_vec a, tw_vec b)
+{
+    for (int i = 0; i < TW_VW; i++) {
+        const float greater = b[i] > a[i] ? b[i] : a[i];
+        a[i] = b[i] != b[i] ? b[i] : greater;
+    }
+    return a;
+}
 
 TW_INLINE tw_vec tw_join_vec(const int max, tw_vec a, tw_vec b)
 {

@@ -65,6 +65,16 @@ TW_INLINE float tw_exp_scaled(float x, int32_t shift)
 
 TW_INLINE float tw_exp(float x) { return tw_exp_scaled(x, 0); }
 
+/* exp(x) in normal numbers: 2^-126 at least, and infinite from 88.4 on. */
+TW_INLINE float tw_exp_normal(float x)
+{
+    x = tw_clamp(x, -87.0f, 89.0f);
+    const float t = x * TW_LOG2E + TW_ROUND_MAGIC;
+    const float n = t - TW_ROUND_MAGIC;
+    const float r = (x - n * TW_LN2_HI) - n * TW_LN2_LO;
+    return ((tw_exp_poly(r) * r * r + r) + 1.0f) * tw_float((tw_bits(t) + 127u) << 23);
+}
+
 TW_INLINE float tw_expm1(float x)
 {
     const float c = tw_clamp(x, -25.0f, 92.0f);

@@ -24,6 +24,21 @@ def softplus(x: np.ndarray) -> np.ndarray:
     return np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x)))
 
 
+def mish(x: np.ndarray) -> np.ndarray:
+    """x tanh(log(1 + e^x))."""
+    return x * np.tanh(softplus(x))
+
+
+def gelu(x: np.ndarray) -> np.ndarray:
+    """x (1 + erf(x / sqrt(2))) / 2."""
+    return 0.5 * x * (1 + erf(x / math.sqrt(2)))
+
+
+def gelu_tanh(x: np.ndarray) -> np.ndarray:
+    """x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2."""
+    return 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x)))
+
+
 class Activation(Unary):
     """An activation; `alpha` and `beta` are read with the defaults of the newest opset."""
 
@@ -150,7 +165,7 @@ class Mish(Activation):
     kernel = "mish"
 
     def apply(self, x):
-        return x * np.tanh(softplus(x))
+        return mish(x)
 
 
 class Gelu(Activation):
@@ -173,9 +188,7 @@ class Gelu(Activation):
         return "gelu_tanh" if self.approximate == "tanh" else "gelu"
 
     def apply(self, x):
-        if self.approximate == "tanh":
-            return 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x)))
-        return 0.5 * x * (1 + erf(x / math.sqrt(2)))
+        return gelu_tanh(x) if self.approximate == "tanh" else gelu(x)
 
 
 class Softplus(Activation):

@@ -8,7 +8,7 @@ from numba import njit
 
 from tilewise_kernels.jit.emit import load_float, store_float
 
-LAST = 8
+LAST = 13
 """The highest code that these kernels know."""
 
 
@@ -32,8 +32,18 @@ def activate(code, address, n, alpha, beta):
             y = _clip(alpha * x + beta, 0.0, 1.0)
         elif code == 7:
             y = x * _clip(x / 6 + 0.5, 0.0, 1.0)
-        else:
+        elif code == 8:
             y = x * _sigmoid(alpha * x)
+        elif code == 9:
+            y = 0.5 * x * (1 + math.erf(x * math.sqrt(0.5)))
+        elif code == 10:
+            y = 0.5 * x * (1 + math.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x)))
+        elif code == 11:
+            y = alpha * math.expm1(x) if x < 0 else x
+        elif code == 12:
+            y = _softplus(x)
+        else:
+            y = x * math.tanh(_softplus(x))
         store_float(p, y)
 
 
@@ -46,3 +56,8 @@ def _clip(x, lo, hi):
 @njit(nogil=True, inline="always")
 def _sigmoid(x):
     return 1 / (1 + math.exp(-x))
+
+
+@njit(nogil=True, inline="always")
+def _softplus(x):
+    return (0.0 if x < 0 else x) + math.log1p(math.exp(-abs(x)))

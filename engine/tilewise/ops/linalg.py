@@ -6,6 +6,7 @@ import numpy as np
 
 from tilewise.graph import UNKNOWN, Fact
 from tilewise.graph.facts import Shape
+from tilewise.ops import epilogue
 from tilewise.ops.base import Inputs, Op
 from tilewise.ops.lowering import Lowering, Ref, aligned
 from tilewise.ops.tiles import PANEL, VECTOR, Panels, Product, contiguous_panels, emit, pack_tiles, tile_rows
@@ -50,10 +51,20 @@ class Matrix:
 
     a/b strides: floats (image, row, column) of A [m, k] and B [k, n]; an image stride of 0 shares one matrix.
     bias: a ref with strides (row, column) each 0 or a full step, or 0.
+    activation: code, alpha and beta of what is applied to y (see `epilogue`).
     """
 
-    def __init__(self, b: Lowering, m: int, k: int, n: int, images: int = 1) -> None:
+    def __init__(
+        self,
+        b: Lowering,
+        m: int,
+        k: int,
+        n: int,
+        images: int = 1,
+        activation: tuple[int, float, float] = (0, 0.0, 0.0),
+    ) -> None:
         self.b, self.m, self.k, self.n, self.images = b, m, k, n, images
+        self.activation = activation
 
     def gemv(self, a: Ref, w: Ref, bias: Ref | int, strides: tuple[int, int], scale: float) -> None:
         """Few rows of A, contiguous, with w = B transposed [n, k]."""
@@ -72,9 +83,7 @@ class Matrix:
             grain,
             float(scale),
             *strides,
-            0,
-            0.0,
-            0.0,
+            *self.activation,
         )
 
     def product(
@@ -106,6 +115,7 @@ class Matrix:
                 y_strides=(self.m * self.n, self.n, 1),
                 residual=bias,
                 residual_strides=(0, row, column),
+                activation=self.activation,
             ),
         )
 
@@ -156,33 +166,91 @@ class MatMul(Op):
     def lower(self, b: Lowering) -> bool:
         if not b.is_dtype("float32"):
             return False
-        left, right = b.ins[0].shape, b.ins[1].shape
+        trans_a, trans_b = (bool(self.attr(name, 0)) for name in ("transA", "transB"))
+        left, right = _swapped(b.ins[0].shape, trans_a), _swapped(b.ins[1].shape, trans_b)
         left = left if len(left) > 1 else (1, *left)
         right = right if len(right) > 1 else (*right, 1)
-        shape = _batched(left, right)
+        shape = _batched(left, right, trans_a)
         if shape is None:
             return False
         images, m, k, n, a_image, b_image = shape
-        matrix = Matrix(b, m, k, n, images)
-        if m <= GEMV_ROWS and images == 1 and b.value(1) is not None and b.value(1).ndim == 2:
-            w = b.packed(1, "transpose", lambda: np.ascontiguousarray(b.value(1).T, np.float32))
-            matrix.gemv(b.input(0), w, 0, (0, 0), 1.0)
+        bias, strides = b.optional(2), (0, 1)
+        matrix = Matrix(b, m, k, n, images, epilogue.activation(self))
+        if m <= GEMV_ROWS and images == 1 and not trans_a and (w := _transposed(b, trans_b)) is not None:
+            matrix.gemv(b.input(0), w, bias, strides, 1.0)
             return True
-        columns, panels, pitch, x_image = matrix.columns(1, (b_image, n, 1))
+        columns, panels, pitch, x_image = matrix.columns(1, (b_image, 1, k) if trans_b else (b_image, n, 1))
         if b.value(0) is not None and a_image == 0:
-            a = b.packed(0, "tiles", lambda: pack_tiles(b.value(0).reshape(1, m, k)))
+            form, value = "tiles of transpose" if trans_a else "tiles", b.value(0)
+            a = b.packed(0, form, lambda: pack_tiles((value.T if trans_a else value).reshape(1, m, k)))
         else:
-            a = pack_rows(b, b.input(0), images if a_image else 1, m, k, (a_image, k, 1))
-        matrix.product(a, columns, panels, pitch, (m * k if a_image else 0, x_image))
+            a = pack_rows(
+                b,
+                b.input(0),
+                images if a_image else 1,
+                m,
+                k,
+                (a_image, 1, m) if trans_a else (a_image, k, 1),
+            )
+        matrix.product(a, columns, panels, pitch, (m * k if a_image else 0, x_image), bias, strides)
         return True
 
 
-def _batched(left: Shape, right: Shape) -> tuple[int, int, int, int, int, int] | None:
-    """(images, m, k, n, a's and b's image stride) where one stride each describes the batch, else None."""
+def _swapped(shape: Shape, swap: bool) -> Shape:
+    """The shape with its last two dims exchanged where `swap` says so."""
+    return (*shape[:-2], shape[-1], shape[-2]) if swap else shape
+
+
+def _transposed(b: Lowering, is_transposed: bool) -> Ref | None:
+    """Input 1, one matrix [k, n], as [n, k]: as it is, or packed once for a constant."""
+    if len(b.ins[1].shape) != 2:
+        return None
+    if is_transposed:
+        return b.input(1)
+    if b.value(1) is None:
+        return None
+    return b.packed(1, "transpose", lambda: np.ascontiguousarray(b.value(1).T, np.float32))
+
+
+class FusedMatMul(MatMul):
+    """y = activation(A' B' + bias), bias (n,) (see `epilogue`); A' is A with its last two axes exchanged for transA.
+
+    A and B have at least two axes.
+    """
+
+    domain = "tilewise"
+    attributes = epilogue.ATTRIBUTES | {"transA", "transB"}
+
+    def infer(self, ins: Inputs) -> list[Fact]:
+        pair = []
+        for fact, name in zip(ins, ("transA", "transB"), strict=False):
+            swap = bool(self.attr(name, 0)) and fact.shape is not None
+            pair.append(Fact(fact.dtype, _swapped(fact.shape, True)) if swap else fact)
+        (y,) = super().infer(pair)
+        bias = ins[2] if len(ins) > 2 else None
+        if bias is not None and bias.shape is not None and y.shape is not None:
+            dims = (*bias.shape, y.shape[-1])
+            if len(dims) != 2 or (all(isinstance(d, int) for d in dims) and dims[0] != dims[1]):
+                raise self.fail(f"expected a bias of shape ({y.shape[-1]},), got {bias}")
+        return [y]
+
+    def evaluate(self, a, b, bias=None):
+        left = np.swapaxes(a, -1, -2) if self.attr("transA", 0) else a
+        y = matmul(left, np.swapaxes(b, -1, -2) if self.attr("transB", 0) else b)
+        return [epilogue.apply(self, y if bias is None else y + bias)]
+
+
+def _batched(left: Shape, right: Shape, is_transposed: bool) -> tuple[int, int, int, int, int, int] | None:
+    """(images, m, k, n, a's and b's image stride) where one stride each describes the batch, else None.
+
+    is_transposed: a lies as [..., k, m], so that its matrices are not rows of one.
+    """
     (m, k), n = left[-2:], right[-1]
     a_count, b_count = int(np.prod(left[:-2])), int(np.prod(right[:-2]))
-    if b_count == 1:
+    if b_count == 1 and (a_count == 1 or not is_transposed):
         return 1, a_count * m, k, n, 0, 0
+    if b_count == 1:
+        return a_count, m, k, n, m * k, 0
     if left[:-2] == right[:-2]:
         return a_count, m, k, n, m * k, k * n
     if a_count == 1:
@@ -231,7 +299,7 @@ class Gemm(Op):
         if c is not None:
             beta = self.attr("beta", 1.0)
             y = y + (c if beta == 1.0 else (c * beta).astype(a.dtype))
-        return [y]
+        return [epilogue.apply(self, y)]
 
     def lower(self, b: Lowering) -> bool:
         if not b.is_dtype("float32"):
@@ -242,26 +310,26 @@ class Gemm(Op):
         m, n = b.outs[0].shape
         k = b.ins[0].shape[0 if self.attr("transA", 0) else 1]
         bias, strides = self._bias(b, m, n) if has_c else (0, (0, 0))
-        matrix, alpha = Matrix(b, m, k, n), self.attr("alpha", 1.0)
-        if m <= GEMV_ROWS and not self.attr("transA", 0) and (w := self._transposed(b)) is not None:
+        matrix, alpha = Matrix(b, m, k, n, 1, epilogue.activation(self)), self.attr("alpha", 1.0)
+        trans_a, trans_b = (bool(self.attr(name, 0)) for name in ("transA", "transB"))
+        if m <= GEMV_ROWS and not trans_a and (w := _transposed(b, trans_b)) is not None:
             matrix.gemv(b.input(0), w, bias, strides, alpha)
             return True
-        columns, panels, pitch, _ = matrix.columns(1, (0, 1, k) if self.attr("transB", 0) else (0, n, 1))
-        a = pack_rows(b, b.input(0), 1, m, k, (0, 1, m) if self.attr("transA", 0) else (0, k, 1), alpha)
+        columns, panels, pitch, _ = matrix.columns(1, (0, 1, k) if trans_b else (0, n, 1))
+        a = pack_rows(b, b.input(0), 1, m, k, (0, 1, m) if trans_a else (0, k, 1), alpha)
         matrix.product(a, columns, panels, pitch, (0, 0), bias, strides)
         return True
-
-    def _transposed(self, b: Lowering) -> Ref | None:
-        """B' transposed, (N, K): as it is, or packed once for a constant."""
-        if self.attr("transB", 0):
-            return b.input(1)
-        if b.value(1) is None:
-            return None
-        return b.packed(1, "transpose", lambda: np.ascontiguousarray(b.value(1).T, np.float32))
 
     def _bias(self, b: Lowering, m: int, n: int) -> tuple[Ref, tuple[int, int]]:
         rows, columns = (1, 1, *b.ins[2].shape)[-2:]
         return b.input(2), (columns if rows > 1 else 0, 1 if columns > 1 else 0)
+
+
+class FusedGemm(Gemm):
+    """`Gemm`, then an activation (see `epilogue`)."""
+
+    domain = "tilewise"
+    attributes = Gemm.attributes | epilogue.ATTRIBUTES
 
 
 class Einsum(Op):

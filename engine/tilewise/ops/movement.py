@@ -268,6 +268,30 @@ class SpaceToDepth(View):
         return [blocks.transpose((0, 3, 5, 1, 2, 4) if _is_dcr(self) else (0, 1, 3, 5, 2, 4))]
 
 
+class ChannelShuffle(View):
+    """y[n, j * groups + i] = x[n, i * C / groups + j] (Zhang et al., ShuffleNet, 2018).
+
+    x (N, C, ...) of any dtype, its channels in `groups` groups, which y interleaves.
+    """
+
+    domain = "tilewise"
+    attributes = frozenset({"groups"})
+
+    def infer(self, ins: Inputs) -> list[Fact]:
+        x, groups = ins[0] or UNKNOWN, self.attr("groups")
+        if groups < 1:
+            raise self.fail(f"expected groups >= 1, got {groups}")
+        if x.shape is not None:
+            if len(x.shape) < 2:
+                raise self.fail(f"expected an input of shape (N, C, ...), got {x}")
+            _over(self, x.shape[1], groups)
+        return [x.without_value()]
+
+    def views(self, x: Array, ins: Inputs, shapes: Sequence[Shape | None]) -> list[Array]:
+        groups = self.attr("groups")
+        return [x.reshape(x.shape[0], groups, x.shape[1] // groups, *x.shape[2:]).swapaxes(1, 2)]
+
+
 def _blocksize(op: Op) -> int:
     size = op.attr("blocksize")
     if size < 1:

@@ -67,6 +67,8 @@ TABLE: dict[tuple[str, str], type[Op]] = {
     ("", "Einsum"): linalg.Einsum,
     ("", "Gemm"): linalg.Gemm,
     ("", "MatMul"): linalg.MatMul,
+    ("tilewise", "FusedGemm"): linalg.FusedGemm,
+    ("tilewise", "FusedMatMul"): linalg.FusedMatMul,
     # movement
     ("", "DepthToSpace"): movement.DepthToSpace,
     ("", "Expand"): movement.Expand,
@@ -76,6 +78,7 @@ TABLE: dict[tuple[str, str], type[Op]] = {
     ("", "Split"): movement.Split,
     ("", "Tile"): movement.Tile,
     ("", "Transpose"): movement.Transpose,
+    ("tilewise", "ChannelShuffle"): movement.ChannelShuffle,
     # shape
     ("", "Flatten"): shape.Flatten,
     ("", "Reshape"): shape.Reshape,

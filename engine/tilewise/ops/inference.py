@@ -43,16 +43,20 @@ def infer(
     facts.update({name: Fact.of(array) for name, array in graph.initializers.items()})
     facts.update(inputs)
     for node in graph.nodes:
-        op = make(node)
-        ins = [facts.get(name, UNKNOWN) if name else None for name in (*node.inputs, *node.captures)]
-        outs = infer_node(op, ins)
-        folded = fold(op, ins, outs, fold_limit) if op.foldable else None
-        for i, name in enumerate(node.outputs):
-            if not name:
-                continue
+        infer_in(graph, node, facts, fold_limit)
+    return facts
+
+
+def infer_in(graph: Graph, node: Node, facts: dict[str, Fact], fold_limit: int = FOLD_LIMIT) -> None:
+    """Add the facts of one node's outputs to those of its inputs; see `infer`."""
+    op = make(node)
+    ins = [facts.get(name, UNKNOWN) if name else None for name in (*node.inputs, *node.captures)]
+    outs = infer_node(op, ins)
+    folded = fold(op, ins, outs, fold_limit) if op.foldable else None
+    for i, name in enumerate(node.outputs):
+        if name:
             fact = folded[i] if folded is not None else outs[i]
             facts[name] = refine(node, name, fact, graph.facts.get(name))
-    return facts
 
 
 def infer_node(op: Op, ins: list[Fact | None]) -> list[Fact]:

@@ -10,6 +10,9 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from tests.ops.random_forms import array, forms
+from tilewise.graph import Graph
+from tilewise.onnx.load import load_graph
+from tilewise.passes import PASSES, optimize
 from tilewise.runtime.model import Model, load
 
 SHAPE = (2, 3, 4, 5)
@@ -44,6 +47,12 @@ class Builder:
         name = f"v{len(self.nodes)}"
         self.nodes.append(helper.make_node(op_type, inputs, [name], **attrs))
         self.channels[name] = channels
+        return name
+
+    def inner(self, op_type: str, inputs: list[str], channels: int, **attrs) -> str:
+        """A node whose result no later step reads."""
+        name = self.node(op_type, inputs, channels, **attrs)
+        del self.channels[name]
         return name
 
     def unary(self) -> None:
@@ -112,6 +121,108 @@ class Builder:
         del self.channels[mean]
         self.node("Mul", [x, mean], c)
 
+    def activation(self) -> None:
+        """One of the ways in which exporters write an activation."""
+        x = self.any()
+        c = self.channels[x]
+
+        def scalar(value: float) -> str:
+            return self.constant(np.float32(value))
+
+        def hidden(op_type: str, *inputs: str) -> str:
+            seen = self.draw(st.integers(0, 9)) == 0
+            return self.node(op_type, [*inputs], c) if seen else self.inner(op_type, [*inputs], c)
+
+        kind = self.draw(st.sampled_from(["silu", "hardswish", "gelu", "clip", "leaky"]))
+        if kind == "silu":
+            self.node("Mul", [x, hidden("Sigmoid", x)], c)
+        elif kind == "hardswish":
+            clipped = hidden("Clip", hidden("Add", x, scalar(3)), scalar(0), scalar(6))
+            self.node("Mul", [x, hidden("Div", clipped, scalar(6))], c)
+        elif kind == "gelu":
+            gate = hidden("Add", hidden("Erf", hidden("Div", x, scalar(2**0.5))), scalar(1))
+            self.node("Mul", [hidden("Mul", x, gate), scalar(0.5)], c)
+        elif kind == "clip":
+            self.node(
+                "Min", [hidden("Max", x, scalar(-0.5)), scalar(self.draw(st.sampled_from([0.5, 1.0])))], c
+            )
+        else:
+            self.node("Max", [x, hidden("Mul", x, scalar(0.1))], c)
+
+    def normalized(self) -> None:
+        """A normalization from moments, over the last axis or over planes."""
+        x = self.any()
+        c = self.channels[x]
+        axes = self.constant(np.int64(self.draw(st.sampled_from([[-1], [3], [2, 3], [1]]))))
+        centred = self.inner("Sub", [x, self.inner("ReduceMean", [x, axes], c)], c)
+        square = self.inner("Mul", [centred, centred], c)
+        mean = self.inner("ReduceMean", [square, axes], c)
+        root = self.inner("Sqrt", [self.inner("Add", [mean, self.constant(np.float32(0.1))], c)], c)
+        result = self.node("Div", [centred, root], c)
+        if self.draw(st.booleans()):
+            scale = self.constant(array(self.draw(st.sampled_from([(5,), (c, 1, 1)])), seed=len(self.nodes)))
+            self.node("Mul", [result, scale], c)
+
+    def shuffled(self) -> None:
+        x = self.any()
+        c = self.channels[x]
+        groups = self.draw(st.sampled_from([d for d in (1, 2, 3, 17) if c % d == 0]))
+        parts = self.inner("Reshape", [x, self.constant(np.int64([2, groups, c // groups, 4, 5]))], c)
+        turned = self.inner("Transpose", [parts], c, perm=[0, 2, 1, 3, 4])
+        target = self.constant(np.int64([2, c, 4, 5]))
+        if self.draw(st.booleans()):
+            target = self.inner("Shape", [x], 0)
+        self.node("Reshape", [turned, target], c)
+
+    def gated(self) -> None:
+        """Squeeze and excitation by linear layers."""
+        x = self.any()
+        c = self.channels[x]
+        mean = self.inner("ReduceMean", [x, self.constant(np.int64([2, 3]))], c, keepdims=0)
+        w = self.constant(np.float32(0.3) * array((c, c), seed=len(self.nodes)))
+        linear = self.inner("MatMul", [mean, w], c)
+        biased = self.inner("Add", [linear, self.constant(array((c,), seed=len(self.nodes)))], c)
+        gate = self.inner("Sigmoid", [biased], c)
+        back = self.inner("Unsqueeze", [gate, self.constant(np.int64([2, 3]))], c)
+        self.node("Mul", [back, x], c)
+
+    def padded(self) -> None:
+        x = self.any()
+        c = self.channels[x]
+        pad = self.inner("Pad", [x, self.constant(np.int64([0, 0, 1, 1, 0, 0, 1, 1]))], c)
+        if self.draw(st.booleans()):
+            w = self.constant(np.float32(0.3) * array((5, c, 3, 3), seed=len(self.nodes)))
+            self.node("Conv", [pad, w], 5)
+        else:
+            op_type = self.draw(st.sampled_from(["AveragePool", "MaxPool"]))
+            self.node(op_type, [pad], c, kernel_shape=[3, 3])
+
+    def product(self) -> None:
+        """A matrix product along the last axis, its operands turned or not."""
+        x = self.any()
+        c = self.channels[x]
+        w = self.constant(np.float32(0.3) * array((5, 5), seed=len(self.nodes)))
+        result = self.node("MatMul", [x, w], c)
+        if self.draw(st.booleans()):
+            self.node("Add", [result, self.constant(array((5,), seed=len(self.nodes)))], c)
+        if self.draw(st.booleans()):
+            other = self.like(x)
+            turned = self.inner("Transpose", [other], c, perm=[0, 1, 3, 2])
+            self.node("MatMul", [self.inner("MatMul", [x, turned], c), other], c)
+
+    def nothing(self) -> None:
+        """A node that gives back its input, or one that is there already."""
+        x = self.any()
+        c = self.channels[x]
+        kind = self.draw(st.sampled_from(["cast", "slice", "again"]))
+        if kind == "cast":
+            self.node("Cast", [x], c, to=TensorProto.FLOAT)
+        elif kind == "slice":
+            bounds = [self.constant(np.int64([v])) for v in (0, 2**40, 1)]
+            self.node("Slice", [x, *bounds], c)
+        else:
+            self.node("Add", [self.inner("Tanh", [x], c), self.inner("Tanh", [x], c)], c)
+
 
 STEPS = [
     Builder.unary,
@@ -125,6 +236,14 @@ STEPS = [
     Builder.turned,
     Builder.flat,
     Builder.pooled,
+    Builder.activation,
+    Builder.activation,
+    Builder.normalized,
+    Builder.shuffled,
+    Builder.gated,
+    Builder.padded,
+    Builder.product,
+    Builder.nothing,
 ]
 
 
@@ -145,6 +264,32 @@ def models(draw):
         b.constants,
     )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+
+
+def check_order(graph: Graph) -> None:
+    """Every value is made before it is read, and once."""
+    made = {*graph.inputs, *graph.initializers}
+    for node in graph.nodes:
+        assert made.issuperset(node.reads()), f"{node.label} reads what is not made"
+        assert made.isdisjoint(name for name in node.outputs if name), f"{node.label} makes what is there"
+        made.update(name for name in node.outputs if name)
+    assert made.issuperset(graph.outputs)
+
+
+@forms(200)
+@given(models(), st.lists(st.sampled_from(sorted(PASSES)), max_size=3))
+def test_random_graphs_without_some_passes(proto, disable):
+    graph = load_graph(proto.SerializeToString())
+    feeds = {"x": array(SHAPE), "z": array(SHAPE, seed=1)}
+    expected = ReferenceEvaluator(proto).run(None, feeds)
+    before = dict(graph.initializers)
+    optimized = optimize(graph, disable)
+    check_order(optimized)
+    got = Model(optimized).run(feeds)
+    for info, want in zip(proto.graph.output, expected, strict=True):
+        limit = 1e-4 * max(1.0, float(np.abs(want).max()))
+        np.testing.assert_allclose(got[info.name], want, rtol=1e-3, atol=limit, err_msg=info.name)
+    assert graph.initializers.keys() == before.keys()
 
 
 @forms(150)

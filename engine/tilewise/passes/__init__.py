@@ -5,22 +5,47 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 
 from tilewise.graph import Graph
+from tilewise.passes.canonicalize_gates import canonicalize_gates
 from tilewise.passes.dead_code import remove_dead_code
 from tilewise.passes.fold_affine import fold_affine
+from tilewise.passes.fold_columns import fold_columns
 from tilewise.passes.fold_constants import fold_constants
+from tilewise.passes.fold_pad import fold_pad
+from tilewise.passes.fold_shapes import fold_shapes
+from tilewise.passes.fold_transposes import fold_transposes
 from tilewise.passes.fuse_activation import fuse_activation
 from tilewise.passes.fuse_residual import fuse_residual
+from tilewise.passes.merge_views import merge_views
+from tilewise.passes.recognize_activations import recognize_activations
+from tilewise.passes.recognize_clips import recognize_clips
+from tilewise.passes.recognize_norms import recognize_norms
+from tilewise.passes.recognize_shuffle import recognize_shuffle
+from tilewise.passes.remove_duplicates import remove_duplicates
 from tilewise.passes.remove_identity import remove_identity
+from tilewise.passes.remove_noops import remove_noops
 
 PASSES: dict[str, Callable[[Graph], None]] = {
     "fold_constants": fold_constants,
     "remove_identity": remove_identity,
+    "fold_shapes": fold_shapes,
+    "remove_duplicates": remove_duplicates,
+    "merge_views": merge_views,
+    "remove_noops": remove_noops,
+    "recognize_clips": recognize_clips,
+    "recognize_activations": recognize_activations,
+    "recognize_norms": recognize_norms,
+    "recognize_shuffle": recognize_shuffle,
+    "fold_pad": fold_pad,
     "fold_affine": fold_affine,
+    "fold_transposes": fold_transposes,
+    "fold_columns": fold_columns,
+    "canonicalize_gates": canonicalize_gates,
     "fuse_residual": fuse_residual,
     "fuse_activation": fuse_activation,
     "remove_dead_code": remove_dead_code,
 }
-"""In the order in which they run; each changes the graph it is given."""
+"""In the order in which they run; each changes the graph it is given. The last one runs after every other too:
+dead readers would hide what is read only once."""
 
 
 def optimize(graph: Graph, disable: Collection[str] = ()) -> Graph:
@@ -35,4 +60,6 @@ def optimize(graph: Graph, disable: Collection[str] = ()) -> Graph:
     for name, apply in PASSES.items():
         if name not in disable:
             apply(result)
+            if "remove_dead_code" not in disable:
+                remove_dead_code(result)
     return result

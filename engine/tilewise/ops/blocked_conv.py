@@ -15,7 +15,11 @@ from tilewise.ops.tiles import TILE_ROWS, cut_tasks
 MAX_FILL = 1.5
 """Output channels with the filled-up lanes over those without, at most."""
 ROW_FLOATS = 16384
-"""Floats that a task of padding or of a depthwise convolution writes, about."""
+"""Floats that a task of padding writes, about."""
+TASK_PLACES = 1024
+"""Places that a task of a depthwise convolution writes, about."""
+STAGE_FLOATS, MAX_ROWS = 8192, 32
+"""Floats and rows of the buffer of a depthwise task, as in `blocked.pyx`."""
 
 
 def accepts_blocked(p: Problem, b: Lowering) -> bool:
@@ -31,7 +35,9 @@ def accepts_blocked_depthwise(p: Problem, b: Lowering) -> bool:
     if not (b.blocks and p.constant_w and _constant_bias(b)):
         return False
     one_plane = p.size[0] == p.out[0] == p.kernel[0] == 1 and not p.pad[0]
-    return p.c == p.oc == p.group and one_plane and block_count(p.c) * VECTOR <= MAX_FILL * p.c
+    if not one_plane or p.kernel[1] > MAX_ROWS or _stage_columns(p) < 1:
+        return False
+    return p.c == p.oc == p.group and block_count(p.c) * VECTOR <= MAX_FILL * p.c
 
 
 def _constant_bias(b: Lowering) -> bool:
@@ -247,14 +253,21 @@ def _blocked_image(b: Lowering, p: Problem) -> Image:
     return Image(padded, size, VECTOR)
 
 
+def _stage_columns(p: Problem) -> int:
+    """Output columns for which the rows that a depthwise task stages fit its buffer; below 1 where not even one does."""
+    places = STAGE_FLOATS // VECTOR // p.kernel[1]
+    return (places - (p.kernel[2] - 1) * p.dilation[2] - 1) // p.stride[2] + 1
+
+
 def blocked_depthwise(b: Lowering, p: Problem, residual: Ref | int) -> None:
     """One input channel a group: taps over vectors of channels, x read as it lies."""
     blocks = block_count(p.c)
-    rows = max(1, min(p.out[1], ROW_FLOATS // (p.out[2] * VECTOR)))
+    columns = -(-p.out[2] // chunks(p.out[2], _stage_columns(p)))
+    rows = max(1, min(p.out[1], TASK_PLACES // columns))
     weights = b.packed(1, "depthwise", lambda: _pack_taps(b.value(1)))
-    tasks = p.n * blocks * chunks(p.out[1], rows)
+    tasks = p.n * blocks * chunks(p.out[1], rows) * chunks(p.out[2], columns)
     args: list[Arg] = [b.input(0, BLOCKED), weights, b.output(0, BLOCKED), packed_bias(b), residual, blocks]
-    args += [*p.size[1:], *p.out[1:], *p.kernel[1:], *p.stride[1:], *p.dilation[1:], *p.pad[1:], rows]
+    args += [*p.size[1:], *p.out[1:], *p.kernel[1:], *p.stride[1:], *p.dilation[1:], *p.pad[1:], rows, columns]
     b.step("blocked_depthwise", tasks, *args, *p.activation)
 
 

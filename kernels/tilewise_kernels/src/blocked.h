@@ -8,6 +8,8 @@
 
 #include "tile.h"
 
+#define TW_DEPTHWISE 8 /* places that a depthwise convolution keeps in registers */
+
 /* segs: runs of input channels that lie side by side, at off[s] from the tile's first pixel; the first `full` of them
    have `channels` channels each, the others `tail`. step: floats from pixel to pixel in x; in y they are TW_VW apart.
    gap, y_gap: floats from a tile's first run of pixels to its second. y_block: floats from block to block in y.
@@ -85,22 +87,25 @@ static __attribute__((noinline)) void tw_blocked_tile(int n, int two, int nb, co
     }
 }
 
-/* y[i] = sum over the taps [kh0, kh1) x [kw0, kw1) of w[tap] * x[i * step + tap] for n neighbouring pixels, one block of
-   channels each; row, tap: floats from tap to tap in x. */
-TW_INLINE void tw_depthwise_body(const int n, const float *x, int64_t step, int64_t row, int64_t tap, const float *w,
-                                 int64_t kh0, int64_t kh1, int64_t kw0, int64_t kw1, int64_t kw, tw_vec bias,
-                                 const float *residual, float *y)
+/* n neighbouring places of y, one block of channels each: y[i] = bias + residual[i] + sum over r, s of
+   w[r][s] * rows[r][i * step + s * tap]. */
+TW_INLINE void tw_depthwise_body(const int n, const float *const *rows, int64_t at, int64_t step, int64_t tap,
+                                 const float *w, int64_t kh, int64_t kw, const float *bias, const float *residual,
+                                 float *y)
 {
-    tw_vec acc[8];
+    tw_vec acc[TW_DEPTHWISE];
 #pragma GCC unroll 8
-    for (int i = 0; i < n; i++) acc[i] = bias;
-    for (int64_t r = kh0; r < kh1; r++)
-        for (int64_t s = kw0; s < kw1; s++) {
-            const float *p = x + r * row + s * tap;
-            const tw_vec f = tw_load_vec(w + (r * kw + s) * TW_VW);
+    for (int i = 0; i < n; i++) acc[i] = bias ? tw_load_vec(bias) : (tw_vec){0};
+    for (int64_t r = 0; r < kh; r++) {
+        const float *p = rows[r] + at;
+        for (int64_t s = 0; s < kw; s++) {
+            const tw_vec f = tw_load_vec(w);
 #pragma GCC unroll 8
             for (int i = 0; i < n; i++) acc[i] += f * tw_load_vec(p + i * step);
+            p += tap;
+            w += TW_VW;
         }
+    }
 #pragma GCC unroll 8
     for (int i = 0; i < n; i++) {
         if (residual) acc[i] += tw_load_vec(residual + i * TW_VW);
@@ -108,23 +113,35 @@ TW_INLINE void tw_depthwise_body(const int n, const float *x, int64_t step, int6
     }
 }
 
-/* Pixels [lo, hi) of a row, all with the taps [kw0, kw1) inside x. */
-static inline void tw_depthwise_run(int64_t lo, int64_t hi, const float *x, int64_t step, int64_t row, int64_t tap,
-                                    const float *w, int64_t kh0, int64_t kh1, int64_t kw0, int64_t kw1, int64_t kw,
-                                    const float *bias, const float *residual, float *y)
+#define TW_DEPTHWISE_CASE(n) \
+    case n: tw_depthwise_body(n, rows, at, step, tap, w, kh, kw, bias, r, y + i * TW_VW); break;
+
+/* `count` places of a row, cut evenly. */
+static inline void tw_depthwise_row(int64_t count, const float *const *rows, int64_t step, int64_t tap, const float *w,
+                                    int64_t kh, int64_t kw, const float *bias, const float *residual, float *y)
 {
-    const tw_vec start = bias ? tw_load_vec(bias) : (tw_vec){0};
-    int64_t i = lo;
-#define TW_DEPTHWISE(n)                                                                                          \
-    tw_depthwise_body(n, x + i * step, step, row, tap, w, kh0, kh1, kw0, kw1, kw, start,                         \
-                      residual ? residual + i * TW_VW : 0, y + i * TW_VW)
-    for (; i + 8 <= hi; i += 8) TW_DEPTHWISE(8);
-    if (i + 4 <= hi) {
-        TW_DEPTHWISE(4);
-        i += 4;
+    const int64_t runs = (count + TW_DEPTHWISE - 1) / TW_DEPTHWISE;
+    int64_t i = 0;
+    for (int64_t run = 1; run <= runs; run++) {
+        const int64_t stop = run * count / runs, at = i * step;
+        const float *r = residual ? residual + i * TW_VW : 0;
+        switch (stop - i) {
+            TW_DEPTHWISE_CASE(1) TW_DEPTHWISE_CASE(2) TW_DEPTHWISE_CASE(3) TW_DEPTHWISE_CASE(4)
+            TW_DEPTHWISE_CASE(5) TW_DEPTHWISE_CASE(6) TW_DEPTHWISE_CASE(7) TW_DEPTHWISE_CASE(8)
+        }
+        i = stop;
     }
-    for (; i < hi; i++) TW_DEPTHWISE(1);
-#undef TW_DEPTHWISE
+}
+
+/* Places [first, first + count) of a row of `width` places into dst, zeros outside; row NULL for a row of zeros. */
+static inline void tw_stage_row(float *dst, const float *row, int64_t first, int64_t count, int64_t width)
+{
+    const int64_t lo = row ? (first < 0 ? (-first < count ? -first : count) : 0) : count;
+    const int64_t hi = width - first < lo ? lo : (width - first < count ? width - first : count);
+    int64_t i = 0;
+    for (; i < lo; i++) tw_store_vec(dst + i * TW_VW, (tw_vec){0});
+    for (; i < hi; i++) tw_store_vec(dst + i * TW_VW, tw_load_vec(row + (first + i) * TW_VW));
+    for (; i < count; i++) tw_store_vec(dst + i * TW_VW, (tw_vec){0});
 }
 
 /* A square of TW_VW x TW_VW floats transposed: rows `ldx` apart to rows `ldy` apart. */

@@ -16,10 +16,16 @@ cdef extern from "blocked.h" nogil:
         float lo, hi
     void tw_blocked_tile(int n, int two, int nb, const tw_blocked *p, const float *x, const float *w,
                          const float *next, const float *bias, const float *residual, float *y)
-    void tw_depthwise_run(int64_t lo, int64_t hi, const float *x, int64_t step, int64_t row, int64_t tap,
-                          const float *w, int64_t kh0, int64_t kh1, int64_t kw0, int64_t kw1, int64_t kw,
-                          const float *bias, const float *residual, float *y)
+    void tw_depthwise_row(int64_t count, const float **rows, int64_t step, int64_t tap, const float *w, int64_t kh,
+                          int64_t kw, const float *bias, const float *residual, float *y)
+    void tw_stage_row(float *dst, const float *row, int64_t first, int64_t count, int64_t width)
     void tw_transpose_square(const float *x, int64_t ldx, float *y, int64_t ldy)
+
+cdef enum:
+    STAGE_FLOATS = 8192
+    LINE = 16
+    MAX_ROWS = 32
+    NOTHING = -(1 << 30)
 
 
 cdef void blocked_conv(const int64_t *a, int64_t begin, int64_t end) noexcept nogil:
@@ -90,44 +96,52 @@ cdef void blocked_conv(const int64_t *a, int64_t begin, int64_t end) noexcept no
 cdef void blocked_depthwise(const int64_t *a, int64_t begin, int64_t end) noexcept nogil:
     """y[n, c, i, j] = act(sum_{r, s} w[c, r, s] * x[n, c, i * sh + r * dh - ph, j * sw + s * dw - pw] + bias + residual).
 
+    The rows of x that an output row reads are staged within zeros in a buffer of kh rows that stays in the first-level
+    cache; without dilation each row is staged once.
+
     args: 0 x, 1 w [block][kh][kw][VW], 2 y, 3 bias [block][VW] or 0, 4 residual like y or 0, 5 blocks of C, 6-7 H W,
-    8-9 oH oW, 10-11 kh kw, 12-13 strides, 14-15 dilations, 16-17 pads at the begin, 18 rows a task, 19 activation,
-    20-21 its alpha and beta. Task: (image * blocks + block) * row blocks + rb.
+    8-9 oH oW, 10-11 kh kw, 12-13 strides, 14-15 dilations, 16-17 pads at the begin, 18 rows and 19 columns a task,
+    20 activation, 21-22 its alpha and beta; kh * ((columns - 1) * sw + (kw - 1) * dw + 1) places fit the buffer, and
+    kh MAX_ROWS. Task: ((image * blocks + block) * row blocks + rb) * column blocks + cb.
     """
-    cdef int64_t row_blocks = (a[8] + a[18] - 1) // a[18]
-    cdef int64_t task, i, plane, first, top, left, kh0, kh1, kw0, kw1, lo, hi, j
-    cdef int64_t tap = a[15] * TW_VW, row = a[14] * a[7] * TW_VW, step = a[13] * TW_VW
+    cdef float[STAGE_FLOATS + LINE] buffer
+    cdef float *stage = buffer + (LINE - <uintptr_t>buffer // sizeof(float) % LINE) % LINE
+    cdef const float *rows[MAX_ROWS]
+    cdef int64_t[MAX_ROWS] held
+    cdef int64_t row_blocks = (a[8] + a[18] - 1) // a[18], column_blocks = (a[9] + a[19] - 1) // a[19]
+    cdef int64_t task, i, r, h, slot, plane, first, left, count, width, place
     cdef const float *x
     cdef const float *w
     cdef const float *bias
     cdef const float *residual
     cdef float *y
-    cdef float alpha = <float>number(a + 20), beta = <float>number(a + 21)
-    lo = min(a[9], max(<int64_t>0, (a[17] + a[13] - 1) // a[13]))
-    hi = a[7] + a[17] - (a[11] - 1) * a[15]
-    hi = max(lo, min(a[9], (hi + a[13] - 1) // a[13] if hi > 0 else 0))
+    cdef float alpha = <float>number(a + 21), beta = <float>number(a + 22)
     for task in range(begin, end):
-        plane = task // row_blocks
-        first = task % row_blocks * a[18]
+        plane = task // (row_blocks * column_blocks)
+        first = task // column_blocks % row_blocks * a[18]
+        left = task % column_blocks * a[19]
+        count = min(a[19], a[9] - left)
+        width = (count - 1) * a[13] + (a[11] - 1) * a[15] + 1
+        x = <const float *><uintptr_t>a[0] + plane * a[6] * a[7] * TW_VW
         w = <const float *><uintptr_t>a[1] + plane % a[5] * a[10] * a[11] * TW_VW
         bias = NULL if a[3] == 0 else <const float *><uintptr_t>a[3] + plane % a[5] * TW_VW
+        for r in range(a[10]):
+            held[r] = NOTHING
         for i in range(first, min(first + a[18], a[8])):
-            top = i * a[12] - a[16]
-            kh0 = min(a[10], (-top + a[14] - 1) // a[14] if top < 0 else 0)
-            kh1 = max(kh0, min(a[10], (a[6] - top + a[14] - 1) // a[14] if a[6] > top else 0))
-            x = <const float *><uintptr_t>a[0] + ((plane * a[6] + top) * a[7] - a[17]) * TW_VW
-            y = <float *><uintptr_t>a[2] + (plane * a[8] + i) * a[9] * TW_VW
-            residual = NULL if a[4] == 0 else <const float *><uintptr_t>a[4] + (plane * a[8] + i) * a[9] * TW_VW
-            for j in range(a[9]):
-                if lo <= j < hi:
-                    continue
-                left = j * a[13] - a[17]
-                kw0 = min(a[11], (-left + a[15] - 1) // a[15] if left < 0 else 0)
-                kw1 = max(kw0, min(a[11], (a[7] - left + a[15] - 1) // a[15] if a[7] > left else 0))
-                tw_depthwise_run(j, j + 1, x, step, row, tap, w, kh0, kh1, kw0, kw1, a[11], bias, residual, y)
-            tw_depthwise_run(lo, hi, x, step, row, tap, w, kh0, kh1, 0, a[11], a[11], bias, residual, y)
-            if a[19] != 0:
-                tw_activate(<int>a[19], y, a[9] * TW_VW, alpha, beta)
+            for r in range(a[10]):
+                h = i * a[12] + r * a[14] - a[16]
+                slot = (h + a[16]) % a[10] if a[14] == 1 else r
+                rows[r] = stage + slot * width * TW_VW
+                if held[slot] != h:
+                    held[slot] = h
+                    tw_stage_row(stage + slot * width * TW_VW, NULL if h < 0 or h >= a[6] else x + h * a[7] * TW_VW,
+                                 left * a[13] - a[17], width, a[7])
+            place = ((plane * a[8] + i) * a[9] + left) * TW_VW
+            y = <float *><uintptr_t>a[2] + place
+            residual = NULL if a[4] == 0 else <const float *><uintptr_t>a[4] + place
+            tw_depthwise_row(count, rows, a[13] * TW_VW, a[15] * TW_VW, w, a[10], a[11], bias, residual, y)
+            if a[20] != 0:
+                tw_activate(<int>a[20], y, count * TW_VW, alpha, beta)
 
 
 cdef void blocked_pad(const int64_t *a, int64_t begin, int64_t end) noexcept nogil:

@@ -10,7 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from tests.ops.random_forms import array, forms
-from tilewise.graph import Graph
+from tests.passes.harness import check_order
 from tilewise.onnx.load import load_graph
 from tilewise.passes import PASSES, optimize
 from tilewise.runtime.model import Model, load
@@ -210,6 +210,24 @@ class Builder:
             turned = self.inner("Transpose", [other], c, perm=[0, 1, 3, 2])
             self.node("MatMul", [self.inner("MatMul", [x, turned], c), other], c)
 
+    def channels_last(self) -> None:
+        """What is done between a Transpose and one back."""
+        x = self.any()
+        c = self.channels[x]
+        turned = self.inner("Transpose", [x], c, perm=[0, 2, 3, 1])
+        for _ in range(self.draw(st.integers(1, 3))):
+            kind = self.draw(st.sampled_from(["LayerNormalization", "MatMul", "Relu", "Mul"]))
+            shape = (c, c) if kind == "MatMul" else (c,)
+            given = (
+                []
+                if kind == "Relu"
+                else [self.constant(np.float32(0.5) * array(shape, seed=len(self.nodes)))]
+            )
+            turned = self.inner(kind, [turned, *given], c)
+            if self.draw(st.integers(0, 3)) == 0:
+                self.node("Transpose", [turned], c, perm=[0, 3, 1, 2])
+        self.node("Transpose", [turned], c, perm=[0, 3, 1, 2])
+
     def nothing(self) -> None:
         """A node that gives back its input, or one that is there already."""
         x = self.any()
@@ -243,6 +261,7 @@ STEPS = [
     Builder.gated,
     Builder.padded,
     Builder.product,
+    Builder.channels_last,
     Builder.nothing,
 ]
 
@@ -264,16 +283,6 @@ def models(draw):
         b.constants,
     )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
-
-
-def check_order(graph: Graph) -> None:
-    """Every value is made before it is read, and once."""
-    made = {*graph.inputs, *graph.initializers}
-    for node in graph.nodes:
-        assert made.issuperset(node.reads()), f"{node.label} reads what is not made"
-        assert made.isdisjoint(name for name in node.outputs if name), f"{node.label} makes what is there"
-        made.update(name for name in node.outputs if name)
-    assert made.issuperset(graph.outputs)
 
 
 @forms(200)

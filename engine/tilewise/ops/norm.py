@@ -14,6 +14,9 @@ from tilewise.ops.batch_norm import Planes, agree, batch_stats, scale_planes
 from tilewise.ops.columns import MAX_WIDTH, TASK_FLOATS, collapse, even_width, map_blocks
 from tilewise.ops.lowering import Arg, Lowering, chunks
 
+CHANNELS_WIDTH = 256
+"""Columns that `normalize_channels` holds at once: TW_CHANNELS_WIDTH of `norm.h`."""
+
 
 def working_dtype(dtype: np.dtype) -> type:
     """What normalization computes in: float64 for float64, else float32."""
@@ -128,6 +131,46 @@ class RMSNormalization(LayerNormalization):
 
     def _result_dtype(self, x, scale):
         return scale.dtype
+
+
+class ChannelNormalization(Op):
+    """`LayerNormalization` over axis 1 of x (N, C, ...), scale (C,) and bias (C,), without its further outputs."""
+
+    domain = "tilewise"
+    attributes = frozenset({"epsilon"})
+
+    def infer(self, ins: Inputs) -> list[Fact]:
+        x = ins[0]
+        if x.shape is not None:
+            if len(x.shape) < 2:
+                raise self.fail(f"expected an input of rank 2 or more, got {x}")
+            check_vectors(self, ins, x.shape[1])
+        return [x.without_value()]
+
+    def evaluate(self, x, scale, bias=None):
+        dtype = working_dtype(x.dtype)
+        wide = x.astype(dtype, copy=False)
+        mean, var = moments(wide, (1,))
+        by_channel = (-1,) + (1,) * (x.ndim - 2)
+        y = (wide - mean) / np.sqrt(var + dtype(self._epsilon())) * scale.astype(dtype).reshape(by_channel)
+        if bias is not None:
+            y = y + bias.astype(dtype).reshape(by_channel)
+        return [y.astype(x.dtype, copy=False)]
+
+    def lower(self, b: Lowering) -> bool:
+        if not b.is_dtype():
+            return False
+        rows = Planes.of(b.ins[0].shape)
+        width = even_width(rows.inner, min(CHANNELS_WIDTH, max(64, TASK_FLOATS // rows.C)))
+        tasks = rows.N * chunks(rows.inner, width)
+        parameters = (b.input(1), b.optional(2), self._epsilon())
+        sizes = (rows.C, rows.inner, width)
+        b.step("normalize_channels", tasks, b.output(0), b.input(0), *sizes, *parameters)
+        b.inplace(0, 0)
+        return True
+
+    def _epsilon(self) -> float:
+        return float(self.attr("epsilon", 1e-5))
 
 
 def row_parameter(b: Lowering, i: int, shape: tuple[int, ...]) -> Arg | None:

@@ -290,6 +290,7 @@ TABLE: dict[tuple[str, str], type[Op]] = {
     ("", "LpNormalization"): norm.LpNormalization,
     ("", "MeanVarianceNormalization"): norm.MeanVarianceNormalization,
     ("", "RMSNormalization"): norm.RMSNormalization,
+    ("tilewise", "ChannelNormalization"): norm.ChannelNormalization,
     ("tilewise", "FusedBatchNormalization"): batch_norm.FusedBatchNormalization,
     # gradients
     ("tilewise", "SumTo"): gradient.SumTo,

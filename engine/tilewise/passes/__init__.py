@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection
 
 from tilewise.graph import Graph
 from tilewise.passes.canonicalize_gates import canonicalize_gates
+from tilewise.passes.channels_first import channels_first
 from tilewise.passes.dead_code import remove_dead_code
 from tilewise.passes.fold_affine import fold_affine
 from tilewise.passes.fold_columns import fold_columns
@@ -35,11 +36,12 @@ PASSES: dict[str, Callable[[Graph], None]] = {
     "recognize_activations": recognize_activations,
     "recognize_norms": recognize_norms,
     "recognize_shuffle": recognize_shuffle,
-    "fold_pad": fold_pad,
-    "fold_affine": fold_affine,
     "fold_transposes": fold_transposes,
     "fold_columns": fold_columns,
+    "channels_first": channels_first,
     "canonicalize_gates": canonicalize_gates,
+    "fold_pad": fold_pad,
+    "fold_affine": fold_affine,
     "fuse_residual": fuse_residual,
     "fuse_activation": fuse_activation,
     "remove_dead_code": remove_dead_code,

@@ -7,12 +7,9 @@ from dataclasses import replace
 import numpy as np
 
 from tilewise.graph import Graph, Node
+from tilewise.passes.fuse_activation import ACTIVATIONS
 from tilewise.passes.rewrite import Rewriter
 
-_ACTIVATIONS = frozenset(
-    {"Clip", "Elu", "Gelu", "HardSigmoid", "HardSwish", "LeakyRelu", "Mish", "Relu", "Sigmoid", "Softplus"}
-    | {"Swish", "Tanh"}
-)
 _PRODUCTS = {("", "Gemm"), ("", "MatMul"), ("tilewise", "FusedMatMul")}
 _FLOATS = ("float16", "float32", "float64")
 
@@ -93,7 +90,7 @@ def _gate(r: Rewriter, pool: Node) -> None:
 
 def _on_planes(r: Rewriter, node: Node, x: str, y: str, rank: int) -> Node | None:
     """What `node` does with (N, C), done with x (N, C, 1, ...); None where it is no layer of a gate."""
-    if not node.domain and node.op_type in _ACTIVATIONS:
+    if not node.domain and node.op_type in ACTIVATIONS:
         return replace(node, inputs=[x, *node.inputs[1:]], outputs=[y])
     conv = _as_convolution(r, node, x, rank)
     return None if conv is None else replace(conv, outputs=[y])

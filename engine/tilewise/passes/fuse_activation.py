@@ -69,3 +69,5 @@ _DEFAULTS = {
     "Tanh": (0.0, 0.0),
 }
 """ONNX's alpha and beta."""
+ACTIVATIONS = frozenset({"Clip", "Gelu", *_DEFAULTS})
+"""Operators of ONNX that can be fused."""

@@ -99,6 +99,33 @@ static void tw_lrn(float *y, const float *x, int64_t C, int64_t ld, int64_t n, i
     }
 }
 
+enum { TW_CHANNELS_WIDTH = 256 };
+
+/* Each of n columns (at most TW_CHANNELS_WIDTH) of C rows, `ld` floats apart, normalized; bias may be NULL. */
+static void tw_normalize_channels(float *y, const float *x, int64_t C, int64_t ld, int64_t n, double epsilon,
+                                  const float *scale, const float *bias)
+{
+    double total[TW_CHANNELS_WIDTH];
+    float mean[TW_CHANNELS_WIDTH], rstd[TW_CHANNELS_WIDTH];
+    for (int64_t j = 0; j < n; j++) total[j] = 0.0;
+    for (int64_t c = 0; c < C; c++)
+        for (int64_t j = 0; j < n; j++) total[j] += x[c * ld + j];
+    for (int64_t j = 0; j < n; j++) {
+        mean[j] = (float)(total[j] / (double)C);
+        total[j] = 0.0;
+    }
+    for (int64_t c = 0; c < C; c++)
+        for (int64_t j = 0; j < n; j++) {
+            const double d = (double)(x[c * ld + j] - mean[j]);
+            total[j] += d * d;
+        }
+    for (int64_t j = 0; j < n; j++) rstd[j] = (float)(1.0 / sqrt(total[j] / (double)C + epsilon));
+    for (int64_t c = 0; c < C; c++) {
+        const float a = scale[c], b = bias ? bias[c] : 0.0f;
+        for (int64_t j = 0; j < n; j++) y[c * ld + j] = (x[c * ld + j] - mean[j]) * rstd[j] * a + b;
+    }
+}
+
 #undef TW_NORM_LOOP
 
 #endif

@@ -15,6 +15,8 @@ cdef extern from "norm.h" nogil:
     double tw_long_deviation(const float *x, int64_t n, float m)
     void tw_lrn(float *y, const float *x, int64_t C, int64_t ld, int64_t n, int64_t before, int64_t after,
                 float alpha, float beta, float bias)
+    void tw_normalize_channels(float *y, const float *x, int64_t C, int64_t ld, int64_t n, double epsilon,
+                               const float *scale, const float *bias)
 
 cdef extern from "activation.h" nogil:
     void tw_activate(int code, float *p, int64_t n, float alpha, float beta)
@@ -211,10 +213,25 @@ cdef void lrn(const int64_t *a, int64_t begin, int64_t end) noexcept nogil:
                <float>number(a + 7), <float>number(a + 8), <float>number(a + 9))
 
 
+cdef void normalize_channels(const int64_t *a, int64_t begin, int64_t end) noexcept nogil:
+    """Each column of an image normalized over its channels. A task is `width` columns (at most 256) of one image.
+
+    args: 0 y, 1 x [N, C, inner], 2 C, 3 inner, 4 width, 5 scale [C], 6 bias [C] or 0, 7 epsilon; y may be x.
+    """
+    cdef int64_t inner = a[3], tiles = (a[3] + a[4] - 1) // a[4]
+    cdef int64_t task, column, at
+    for task in range(begin, end):
+        column = task % tiles * a[4]
+        at = task // tiles * a[2] * inner + column
+        tw_normalize_channels(<float *><uintptr_t>a[0] + at, floats(a[1]) + at, a[2], inner,
+                              min(a[4], inner - column), number(a + 7), floats(a[5]), floats(a[6]))
+
+
 KERNELS = {
     "batch_norm": <uintptr_t>&batch_norm,
     "batch_stats": <uintptr_t>&batch_stats,
     "lrn": <uintptr_t>&lrn,
+    "normalize_channels": <uintptr_t>&normalize_channels,
     "normalize_planes": <uintptr_t>&normalize_planes,
     "normalize_rows": <uintptr_t>&normalize_rows,
     "running_average": <uintptr_t>&running_average,

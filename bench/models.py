@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,7 +25,20 @@ LIGHT = (
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 """Data that is not part of the project; whatever needs it must do without where it is absent."""
 
+CACHE = Path.home() / ".cache" / "tilewise" / "bench"
+"""Where `bench.export` leaves its models, unless told otherwise."""
+
 _LIGHT_FOLDER = Path(onnx.backend.test.__file__).parent / "data" / "light"
+
+
+def add_models_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--models",
+        type=Path,
+        default=CACHE,
+        metavar="FOLDER",
+        help=f"the exported models (default: {CACHE})",
+    )
 
 
 def light_model(name: str, seed: int = 0) -> onnx.ModelProto:

@@ -1,52 +1,72 @@
-"""Whole models beside ONNX Runtime: `python -m bench.whole_models [--threads 1,2] [--runs 15] [NAME ...]`.
+"""Whole models beside ONNX Runtime and OpenVINO: `python -m bench.whole_models [--threads 1,2] [NAME ...]`.
 
-Every model is run in turn by both engines, A B A B, on each number of threads; the table holds medians and ratios.
+Every model is run by all engines in turn, on each number of threads in a process of its own that is kept on as many
+CPUs. Models: the light ones of the package `onnx` with random weights, files beside the project, and what
+`bench.export` has written; a name is light/NAME, shared/NAME or torch/NAME, or NAME for all of them.
 """
 
 from __future__ import annotations
 
 import argparse
 import tempfile
+from collections.abc import Iterable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
-import numpy as np
 import onnx
 
-from bench.models import LIGHT, SHARED, light_model, random_inputs
-from tilewise.cli.bench import (
-    Contestant,
-    difference,
-    onnxruntime_contestant,
-    race,
-    surroundings,
-    tilewise_contestant,
-)
+from bench.contest import contestants, measured_on, pin
+from bench.models import LIGHT, SHARED, add_models_option, light_model, random_inputs
+from bench.report import geomeans, head, row
+from bench.results import Result, Run, write
+from tilewise.cli.arguments import positives
+from tilewise.cli.race import Pace, race
 
 FILES = ("mobilenetv2", "efficientnet_b0")
 """Models beside the project; left out, with a line, where they are absent."""
 
 
-def model_files(folder: Path, names: list[str]) -> dict[str, Path]:
-    """The files of the models asked for (all by default), the light ones with random weights."""
-    found = {}
-    for name in names or [*LIGHT, *FILES]:
-        if name in LIGHT:
-            found[name] = folder / f"{name}.onnx"
-            onnx.save(light_model(name), found[name])
-        elif (SHARED / "models" / f"{name}.onnx").exists():
-            found[name] = SHARED / "models" / f"{name}.onnx"
-        else:
-            print(f"left out: {name}, not in {SHARED / 'models'}")
-    return found
+def model_names(exported: Path) -> list[str]:
+    return [
+        *(f"light/{name}" for name in LIGHT),
+        *(f"shared/{name}" for name in FILES),
+        *(f"torch/{path.stem}" for path in sorted(exported.glob("*.onnx"))),
+    ]
 
 
-def compare(path: Path, threads: int, runs: int) -> tuple[Contestant, Contestant]:
-    """Tilewise and ONNX Runtime on one model, run in turn."""
+def chosen(names: Iterable[str], known: list[str]) -> list[str]:
+    """Those known whose whole or last name is asked for, all by default; ValueError for one that nobody knows."""
+    wanted = list(names) or known
+    for name in wanted:
+        if not any(name in (k, k.partition("/")[2]) for k in known):
+            raise ValueError(f"no model {name}, there are: {', '.join(known)}")
+    return [k for k in known if k in wanted or k.partition("/")[2] in wanted]
+
+
+def model_file(name: str, exported: Path, folder: Path) -> Path | None:
+    """The model's file; one with random weights is written to the folder. None where it is absent."""
+    origin, _, stem = name.partition("/")
+    if origin == "light":
+        path = folder / f"{stem}.onnx"
+        onnx.save(light_model(stem), path)
+        return path
+    path = (SHARED / "models" if origin == "shared" else exported) / f"{stem}.onnx"
+    return path if path.exists() else None
+
+
+def compare(name: str, path: Path, threads: int, pace: Pace) -> Result:
+    """One model on one number of threads."""
     feeds = random_inputs(onnx.load(path))
-    ours = tilewise_contestant(str(path), feeds, threads)
-    theirs = onnxruntime_contestant(str(path), feeds, threads)
-    race([ours, theirs], runs)
-    return ours, theirs
+    engines = contestants(str(path), feeds, threads)
+    race(engines, pace)
+    return Result.of(engines, name, name.partition("/")[0])
+
+
+def compare_alone(name: str, path: Path, threads: int, pace: Pace) -> Result:
+    """The same in a process of its own: pinned, and with no other model's threads and memory."""
+    with ProcessPoolExecutor(1, get_context("spawn"), pin, (threads,)) as pool:
+        return pool.submit(compare, name, path, threads, pace).result()
 
 
 def main() -> None:
@@ -54,25 +74,32 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("names", nargs="*", metavar="NAME")
-    parser.add_argument("--threads", default="1,2")
-    parser.add_argument("--runs", type=int, default=15)
+    parser.add_argument("--threads", type=positives, default=[1, 2], metavar="N,N,...")
+    parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--seconds", type=float, default=5.0, help="limit for the rounds of one model")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results, for bench.report")
+    add_models_option(parser)
     args = parser.parse_args()
-    around = surroundings("onnxruntime")
-    print(
-        f"{around['cpu']}, {around['kernels']} kernels, {around['versions']}, medians of {args.runs} runs in turn\n"
-    )
-    print("| model | threads | Tilewise, ms | ONNX Runtime, ms | ratio | outputs differ by |")
-    print("| --- | --- | --- | --- | --- | --- |")
-    ratios = []
+    pace = Pace(rounds=args.rounds, seconds=args.seconds, turn=0.02, warm_up=0.2)
+    try:
+        names = chosen(args.names, model_names(args.models))
+    except ValueError as error:
+        parser.error(str(error))
+    around = measured_on()
+    print(head(around))
+    results: list[Result] = []
     with tempfile.TemporaryDirectory() as folder:
-        for name, path in model_files(Path(folder), args.names).items():
-            for threads in map(int, args.threads.split(",")):
-                ours, theirs = compare(path, threads, args.runs)
-                ratios.append(ours.median / theirs.median)
-                gap = difference(ours.outputs, theirs.outputs)
-                times = f"{ours.median / 1e6:.2f} | {theirs.median / 1e6:.2f} | {ratios[-1]:.2f}"
-                print(f"| {name} | {threads} | {times} | {gap:.1e} |", flush=True)
-    print(f"\ngeometric mean of the ratios {np.exp(np.mean(np.log(ratios))):.2f}, largest {max(ratios):.2f}")
+        for name in names:
+            path = model_file(name, args.models, Path(folder))
+            if path is None:
+                print(f"left out: {name}, not in {SHARED / 'models'}")
+                continue
+            for threads in args.threads:
+                results.append(compare_alone(name, path, threads, pace))
+                print(row(results[-1]), flush=True)
+    print(geomeans(results))
+    if args.json is not None:
+        write(args.json, Run(around, tuple(results)))
 
 
 if __name__ == "__main__":

@@ -14,26 +14,66 @@ import pytest
 import tilewise as tw
 import tilewise_kernels
 from tests.cli.tool import Tool
-from tilewise.cli.bench import WARM_UP, Contestant, cpu_name, difference, race
+from tilewise.cli.race import PEERS, Contestant, Pace, cpu_name, difference, race
 
 SHAPE = ("--shape", "2,3,8,8")
 
 
-def test_contestants_run_in_turn_after_warming_up() -> None:
+class Clock:
+    """A clock that stands still but for what `wait` adds, in milliseconds."""
+
+    def __init__(self) -> None:
+        self.ms = 0
+
+    def wait(self, ms: int) -> None:
+        self.ms += ms
+
+    def perf_counter(self) -> float:
+        return self.ms / 1e3
+
+    def perf_counter_ns(self) -> int:
+        return self.ms * 1_000_000
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr("tilewise.cli.race.time", clock)
+    return clock
+
+
+def recorder(name: str, calls: list[str], clock: Clock, ms: int = 0) -> Contestant:
+    def run() -> list:
+        calls.append(name)
+        clock.wait(ms)
+        return [name]
+
+    return Contestant(name, 1, run)
+
+
+def test_contestants_run_in_turn_after_warming_up(clock: Clock) -> None:
     calls: list[str] = []
-
-    def contestant(name: str) -> Contestant:
-        def run() -> list:
-            calls.append(name)
-            return [name]
-
-        return Contestant(name, 1, run)
-
-    both = [contestant("a"), contestant("b")]
-    race(both, 3)
-    assert calls == ["a"] * WARM_UP + ["b"] * WARM_UP + ["a", "b"] * 3
-    assert [len(c.times) for c in both] == [3, 3]
+    both = [recorder("a", calls, clock), recorder("b", calls, clock, 2)]
+    race(both, Pace(rounds=3, warm_up=0.0, warm_up_runs=2))
+    assert calls == ["a"] * 2 + ["b"] * 2 + ["a", "a", "b", "b"] * 3
+    assert [c.times for c in both] == [[0] * 3, [2_000_000] * 3]
     assert [c.outputs for c in both] == [["a"], ["b"]]
+
+
+def test_a_race_ends_with_its_time_but_not_before_the_least_rounds(clock: Clock) -> None:
+    one = recorder("a", [], clock, 1)
+    race([one], Pace(rounds=1000, seconds=0.0, least=4, warm_up=0.0))
+    assert len(one.times) == 4
+    race([one], Pace(rounds=1000, seconds=0.02, least=1, warm_up=0.0))
+    assert len(one.times) == 4 + 11
+
+
+def test_warming_up_and_turns_go_on_for_their_time(clock: Clock) -> None:
+    calls: list[str] = []
+    one = recorder("a", calls, clock, 1)
+    race([one], Pace(rounds=2, warm_up=0.02, turn=0.005, warm_up_runs=1))
+    assert len(calls) == 20 + 2 * (1 + 5)
+    assert len(one.times) == 2 * 5
 
 
 def test_side_by_side_with_onnxruntime(tilewise: Tool, cnn: str, tmp_path: Path) -> None:
@@ -81,12 +121,22 @@ def test_the_cpu_s_name(tmp_path: Path) -> None:
     assert cpu_name(tmp_path / "missing")
 
 
-def test_without_onnxruntime_the_extra_is_named(
-    tilewise: Tool, cnn: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("peer", PEERS)
+def test_without_a_peer_the_extra_is_named(
+    tilewise: Tool, cnn: str, monkeypatch: pytest.MonkeyPatch, peer: str
 ) -> None:
-    monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    text = tilewise.error("bench", cnn, "--against", "onnxruntime", "--runs", "1", *SHAPE)
-    assert 'pip install "tilewise[bench]"' in text
+    monkeypatch.setitem(sys.modules, peer, None)
+    text = tilewise.error("bench", cnn, "--against", peer, "--runs", "1", *SHAPE)
+    assert f'{peer} is not installed: pip install "tilewise[bench]"' in text
+
+
+def test_side_by_side_with_openvino(tilewise: Tool, cnn: str, tmp_path: Path) -> None:
+    pytest.importorskip("openvino")
+    path = tmp_path / "times.json"
+    tilewise.fine(
+        "bench", cnn, "--threads", "1", "--against", "openvino", "--runs", "2", "--json", path, *SHAPE
+    )
+    assert json.loads(path.read_text())["differences"]["1"] < 1e-4
 
 
 def test_a_model_that_the_other_engine_refuses(
@@ -97,4 +147,4 @@ def test_a_model_that_the_other_engine_refuses(
 
     monkeypatch.setattr(onnxruntime, "InferenceSession", refuse)
     text = tilewise.error("bench", cnn, "--against", "onnxruntime", "--runs", "1", *SHAPE)
-    assert f"it does not load {cnn}: no such opset" in text
+    assert f"onnxruntime does not load {cnn}: no such opset" in text

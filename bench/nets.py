@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import nn
@@ -27,15 +28,15 @@ def conv_bn(c: int, oc: int, k: int, stride: int = 1, group: int = 1, act: bool 
 
 
 class LeNet(nn.Module):
-    """Two 5x5 convolutions of 32 and 64 channels and two dense layers on 28x28 digits."""
+    """Two convolutions of 32 and 64 channels and two dense layers on 28x28 digits."""
 
-    def __init__(self) -> None:
+    def __init__(self, k: int = 3) -> None:
         super().__init__()
         self.features = nn.Sequential(
-            nn.Conv2d(1, 32, 5, padding=2),
+            nn.Conv2d(1, 32, k, padding=k // 2),
             nn.ReLU(),
             nn.MaxPool2d(2),
-            nn.Conv2d(32, 64, 5, padding=2),
+            nn.Conv2d(32, 64, k, padding=k // 2),
             nn.ReLU(),
             nn.MaxPool2d(2),
         )
@@ -185,6 +186,7 @@ def deeplab_mobilenetv3() -> nn.Module:
 
 NETS = {
     "lenet": Net(LeNet, (1, 1, 28, 28)),
+    "lenet_5x5": Net(partial(LeNet, 5), (1, 1, 28, 28)),
     "squeezenet1_1": Net(models.squeezenet1_1),
     "shufflenetv2": Net(models.shufflenet_v2_x1_0),
     "mobilenetv2": Net(models.mobilenet_v2),

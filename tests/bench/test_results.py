@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.report import head, row, table, worst
+from bench.report import head, plot, row, table, worst
 from bench.results import Result, Run, merge, read, write
 from tilewise.cli.race import Contestant
 
@@ -105,3 +105,10 @@ def test_the_table() -> None:
 
 def test_the_worst_are_those_that_a_peer_beats_most() -> None:
     assert worst(Run(AROUND, (MODEL, ALONE, PROBLEM)), 5) == [PROBLEM, MODEL]
+
+
+def test_a_plot(tmp_path: Path) -> None:
+    pyplot = pytest.importorskip("matplotlib.pyplot")
+    plot(Run(AROUND, (MODEL, ALONE, PROBLEM)), tmp_path / "speed.png")
+    picture = pyplot.imread(tmp_path / "speed.png")
+    assert picture[..., :3].std() > 0

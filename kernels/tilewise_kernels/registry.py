@@ -6,8 +6,6 @@ import importlib
 import importlib.util
 import os
 
-from tilewise_kernels import jit
-
 _MODULES = (
     "movement",
     "elementwise",
@@ -65,7 +63,12 @@ def _load() -> tuple[str, dict[str, int]]:
 
 
 def _host_vector_floats() -> int:
-    """Floats in a vector register of this CPU, by NumPy's own detection."""
+    """Floats in a vector register of this CPU, by NumPy's own detection; `TILEWISE_VECTOR` forces another width."""
+    forced = os.environ.get("TILEWISE_VECTOR")
+    if forced is not None:
+        if forced not in ("4", "8", "16"):
+            raise ImportError(f"TILEWISE_VECTOR={forced!r}: expected 4, 8 or 16")
+        return int(forced)
     features = importlib.import_module("numpy._core._multiarray_umath").__cpu_features__
     return 16 if features.get("AVX512F") else 8 if features.get("AVX2") else 4
 
@@ -89,16 +92,31 @@ def run(code, args, threads: int, times=None) -> None:
     _EXECUTOR.run(code, args, threads, times)
 
 
+def prepare(wait: bool) -> bool:
+    """Have kernels that this installation must compile made ready; True once no more will come.
+
+    wait: until they are, else they come while others go on; where the cache on disk has them, they are there at once.
+    """
+    if ISA != "jit":
+        return True
+    from tilewise_kernels.jit import background
+
+    table = background.request(wait)
+    if table is None:
+        return False
+    _TABLE.update(table)
+    return True
+
+
 def has(name: str) -> bool:
-    return name in _TABLE or (ISA == "jit" and name in jit.names())
+    """True where the kernel can be called now."""
+    return name in _TABLE
 
 
 def address(name: str) -> int:
-    """The address of a kernel, compiled now where need be; `KeyError` for one that this process lacks."""
-    if name not in _TABLE and ISA == "jit":
-        _TABLE[name] = jit.address(name)
+    """The address of a kernel; `KeyError` for one that this process lacks."""
     return _TABLE[name]
 
 
 def names() -> list[str]:
-    return sorted(set(_TABLE) | (jit.names() if ISA == "jit" else frozenset()))
+    return sorted(_TABLE)

@@ -1,27 +1,15 @@
 """Kernels compiled by Numba on the machine where they run, for installations without extension modules.
 
-The same names, arguments and tasks as the Cython kernels. Numba is imported when the first one is asked for.
+The same names, arguments and tasks as the Cython kernels. A process that runs them never imports Numba: another one
+compiles them (`build`), their object code is kept on disk (`cache`), and llvmlite alone loads it (`objects`).
 """
 
 from __future__ import annotations
 
-import importlib
-
-_MODULES = {
-    "tile_gemm": "gemm",
-    "pack_rows": "gemm",
-    "pack_columns": "gemm",
-    "gemv": "gemm",
-    "pad_phases": "conv",
-    "depthwise": "conv",
+MODULES = {
+    "gemm": ("tile_gemm", "pack_rows", "pack_columns", "gemv"),
+    "conv": ("pad_phases", "depthwise"),
 }
+"""Kernels by the module that holds them."""
 
-
-def names() -> frozenset[str]:
-    return frozenset(_MODULES)
-
-
-def address(name: str) -> int:
-    """The address of a kernel, compiled now or taken from Numba's cache."""
-    module = importlib.import_module(f"tilewise_kernels.jit.{_MODULES[name]}")
-    return getattr(module, name).address
+NAMES = tuple(name for names in MODULES.values() for name in names)

@@ -12,7 +12,7 @@ LAST = 13
 """The highest code that these kernels know."""
 
 
-@njit(nogil=True, fastmath=False)
+@njit(error_model="numpy", fastmath=False)
 def activate(code, address, n, alpha, beta):
     """Apply activation `code` in place to n floats."""
     for i in range(n):
@@ -47,13 +47,13 @@ def activate(code, address, n, alpha, beta):
         store_float(p, y)
 
 
-@njit(nogil=True, inline="always")
+@njit(error_model="numpy", inline="always")
 def _clip(x, lo, hi):
     x = lo if x < lo else x
     return hi if x > hi else x
 
 
-@njit(nogil=True, inline="always")
+@njit(error_model="numpy", inline="always")
 def _sigmoid(x):
     return 1 / (1 + math.exp(-x))
 

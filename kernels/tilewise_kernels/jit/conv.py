@@ -22,7 +22,7 @@ plane_buffer = stack_floats(8192)
 row_buffer = stack_floats(4096)
 
 
-@njit(nogil=True)
+@njit(error_model="numpy")
 def phase_row(target, width, source, phase, stride):
     """A row's columns [lo, hi) from first + lo * stride on, else zero; phase: address of first, lo, hi."""
     first, lo, hi = load_long(phase), load_long(phase + 8), load_long(phase + 16)
@@ -34,13 +34,13 @@ def phase_row(target, width, source, phase, stride):
         store_float(target + 4 * j, np.float32(0.0))
 
 
-@njit(nogil=True)
+@njit(error_model="numpy")
 def zero_row(target, width):
     for j in range(width):
         store_float(target + 4 * j, np.float32(0.0))
 
 
-@cfunc(SIGNATURE, nopython=True, cache=True)
+@cfunc(SIGNATURE, error_model="numpy")
 def pad_phases(a, begin, end):
     size = a[9] * a[10] * a[11]
     for plane in range(begin * a[14], min(end * a[14], a[2])):
@@ -59,7 +59,7 @@ def pad_phases(a, begin, end):
                     y += 4 * a[11]
 
 
-@cfunc(SIGNATURE, nopython=True, cache=True)
+@cfunc(SIGNATURE, error_model="numpy")
 def depthwise(a, begin, end):
     plane, rows = plane_buffer(), row_buffer()
     alpha, beta = load_double(address_of(a) + 8 * 23), load_double(address_of(a) + 8 * 24)

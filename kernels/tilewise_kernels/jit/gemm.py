@@ -27,7 +27,7 @@ INFINITY = np.float32(np.inf)
 tile_buffer = stack_floats(TILE_ROWS * PANEL)
 
 
-@njit(nogil=True)
+@njit(error_model="numpy")
 def bounds(code, alpha, beta):
     """What a tile clips to on behalf of an activation."""
     if code == 1:
@@ -37,7 +37,7 @@ def bounds(code, alpha, beta):
     return -INFINITY, INFINITY
 
 
-@njit(nogil=True)
+@njit(error_model="numpy")
 def tile_panel(a, x, w, y, bias, residual, panel, row, mr, buffer, alpha, beta):
     """Rows [row, row + mr) of one panel of `tile_gemm`, by way of a buffer of PANEL floats a row."""
     start, vectors, first, runs = (
@@ -95,7 +95,7 @@ def tile_panel(a, x, w, y, bias, residual, panel, row, mr, buffer, alpha, beta):
                 store_float(target + 4 * j * step, load_float(buffer + 4 * (i * PANEL + column + j)))
 
 
-@cfunc(SIGNATURE, nopython=True, cache=True)
+@cfunc(SIGNATURE, error_model="numpy")
 def tile_gemm(a, begin, end):
     buffer = tile_buffer()
     alpha, beta = load_double(address_of(a) + 8 * 23), load_double(address_of(a) + 8 * 24)
@@ -117,7 +117,7 @@ def tile_gemm(a, begin, end):
                 tile_panel(a, x, w, y, bias, residual, panel, t * height, mr, buffer, alpha, beta)
 
 
-@cfunc(SIGNATURE, nopython=True, cache=True)
+@cfunc(SIGNATURE, error_model="numpy")
 def pack_rows(a, begin, end):
     scale = np.float32(load_double(address_of(a) + 8 * 8))
     rows, k, height = a[2], a[3], a[4]
@@ -132,7 +132,7 @@ def pack_rows(a, begin, end):
                 store_float(target + 4 * (j * mr + i), scale * load_float(source + 4 * (i * a[5] + j * a[6])))
 
 
-@cfunc(SIGNATURE, nopython=True, cache=True)
+@cfunc(SIGNATURE, error_model="numpy")
 def pack_columns(a, begin, end):
     columns, k, width = a[2], a[3], a[4]
     panels = (columns + width - 1) // width
@@ -147,7 +147,7 @@ def pack_columns(a, begin, end):
                 store_float(target + 4 * (i * width + j), value)
 
 
-@njit(nogil=True, fastmath={"reassoc", "nsz", "contract"})
+@njit(error_model="numpy", fastmath={"reassoc", "nsz", "contract"})
 def dot(w, x, n):
     """The dot product of n floats at two addresses."""
     total = np.float32(0.0)
@@ -156,7 +156,7 @@ def dot(w, x, n):
     return total
 
 
-@cfunc(SIGNATURE, nopython=True, cache=True)
+@cfunc(SIGNATURE, error_model="numpy")
 def gemv(a, begin, end):
     scale = load_double(address_of(a) + 8 * 8)
     alpha, beta = load_double(address_of(a) + 8 * 12), load_double(address_of(a) + 8 * 13)

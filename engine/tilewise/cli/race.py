@@ -97,7 +97,7 @@ def take_turn(contestant: Contestant, seconds: float = 0.0) -> None:
 
 
 def tilewise_contestant(path: str, feeds: Feeds, threads: int) -> Contestant:
-    model = load(path, threads=threads)
+    model = load(path, threads=threads, jit="wait")
     return Contestant("tilewise", threads, lambda: list(model.run(feeds).values()))
 
 

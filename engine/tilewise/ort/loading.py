@@ -28,6 +28,9 @@ Source = str | bytes
 EXTERNAL_FOLDER = "session.model_external_initializers_file_folder_path"
 """The option that names the folder of external data; by default the model's, for bytes the current one."""
 
+JIT = "tilewise.jit"
+"""The option that says when kernels are compiled: as `jit` of `tilewise.load`."""
+
 _WRONG_TYPE = re.compile(r"input .* of type .* is not supported, expected ")
 """How `tilewise.onnx.types.wrong_types` words it."""
 

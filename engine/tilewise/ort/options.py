@@ -121,9 +121,9 @@ class SessionOptions(_Options):
 
     Read: intra_op_num_threads (below 1: all usable CPUs), graph_optimization_level, optimized_model_filepath
     (the model is written there as it was loaded), enable_profiling, profile_file_prefix, overrides of free
-    dimensions, and the entry `session.model_external_initializers_file_folder_path`. The others tune what this
-    engine has none of or does in one way (runs are always deterministic, nodes run in sequence): they are kept
-    and change nothing.
+    dimensions, and the entries `session.model_external_initializers_file_folder_path` and `tilewise.jit` (as `jit` of
+    `tilewise.load`). The others tune what this engine has none of or does in one way (runs are always deterministic,
+    nodes run in sequence): they are kept and change nothing.
     """
 
     __slots__ = ("_free_dimensions",)

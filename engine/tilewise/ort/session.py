@@ -12,7 +12,7 @@ from typing import Any
 import onnx
 import onnx.external_data_helper
 
-from tilewise.errors import TilewiseError
+from tilewise.errors import InputError, TilewiseError
 from tilewise.graph import UNKNOWN, Fact, Graph
 from tilewise.graph.facts import Dim, Shape
 from tilewise.onnx.types import type_name
@@ -20,12 +20,13 @@ from tilewise.ops.inference import infer
 from tilewise.ort.binding import IOBinding
 from tilewise.ort.exceptions import Fail, InvalidArgument, OrtTypeError, status_of, while_running
 from tilewise.ort.feeds import check_feeds
-from tilewise.ort.loading import EXTERNAL_FOLDER, load_graph, read, source_of
+from tilewise.ort.loading import EXTERNAL_FOLDER, JIT, load_graph, read, source_of
 from tilewise.ort.options import GraphOptimizationLevel, RunOptions, SessionOptions
 from tilewise.ort.profiling import Profile
 from tilewise.ort.providers import Providers, choose
 from tilewise.ort.values import OrtValue
 from tilewise.passes import PASSES, optimize
+from tilewise.plan.jit import check_jit, prepare
 from tilewise.plan.plan import StepInfo
 from tilewise.runtime.model import GraphRunner
 from tilewise.runtime.threads import check_threads
@@ -99,6 +100,8 @@ class InferenceSession:
         self._sess_options = options = sess_options.copy() if sess_options else SessionOptions()
         self._enable_fallback = int(kwargs.get("enable_fallback", 1)) == 1
         self._provider_options = choose(providers, provider_options, self._enable_fallback)
+        self._jit = _jit_of(options)
+        prepare(self._jit)
         graph = load_graph(source, options._entries.get(EXTERNAL_FOLDER))
         self._graph = graph = _fix_dims(graph, options._free_dimensions)
         self._fed = {name: graph.facts.get(name, UNKNOWN) for name in (*graph.inputs, *graph.overridable)}
@@ -276,13 +279,20 @@ class InferenceSession:
             level = self._sess_options.graph_optimization_level
             disable = PASSES if level == GraphOptimizationLevel.ORT_DISABLE_ALL else ()
             graph = optimize(_override(self._graph, overridden), disable)
-            runner = self._runners.setdefault(overridden, GraphRunner(graph))
+            runner = self._runners.setdefault(overridden, GraphRunner(graph, jit=self._jit))
         return runner
 
     def _describe_outputs(self, graph: Graph) -> dict[str, Fact]:
         """What is declared of each output, completed by what is inferred."""
         inferred = infer(graph, {name: graph.facts.get(name, UNKNOWN) for name in graph.inputs})
         return {name: _merge(self._graph.facts.get(name, UNKNOWN), inferred[name]) for name in graph.outputs}
+
+
+def _jit_of(options: SessionOptions) -> str:
+    try:
+        return check_jit(options._entries.get(JIT))
+    except InputError as error:
+        raise InvalidArgument.of(f"session config entry {JIT}: {error}") from error
 
 
 def _merge(declared: Fact, inferred: Fact) -> Fact:

@@ -13,6 +13,7 @@ from tilewise.errors import InputError
 from tilewise.graph import Fact, Graph, Map
 from tilewise.graph.facts import Shape
 from tilewise.plan.builder import Builder
+from tilewise.plan.jit import check_jit, prepare, uses_kernels
 from tilewise.plan.locks import ForkSafeLock
 from tilewise.plan.plan import Plan, StepInfo
 from tilewise.runtime.feeds import check_feeds
@@ -32,11 +33,16 @@ class TensorInfo:
 
 
 class GraphRunner:
-    """Runs one graph for any input shapes, keeping the latest plans; subgraphs get runners of their own."""
+    """Runs one graph for any input shapes, keeping the latest plans; subgraphs get runners of their own.
 
-    def __init__(self, graph: Graph, native: bool = True) -> None:
+    jit: as `check_jit` returns it. Plans made while kernels are being compiled are replaced when these are there.
+    """
+
+    def __init__(self, graph: Graph, native: bool = True, jit: str = "background") -> None:
         self.graph = graph
-        self._native = native
+        self._native = native and uses_kernels(jit)
+        self._jit = jit
+        self._settled = False
         self._constants: dict[tuple, np.ndarray] = {}
         self._plans: OrderedDict[tuple, Plan] = OrderedDict()
         self._subgraphs: dict[int, GraphRunner] = {}
@@ -60,6 +66,7 @@ class GraphRunner:
         """The plan for the shapes of `feeds`, made once and kept while it is among the latest used."""
         key = tuple((name, *_signature(value)) for name, value in feeds.items())
         with self._lock:
+            self._settle()
             plan = self._plans.get(key)
             if plan is not None:
                 self._plans.move_to_end(key)
@@ -73,7 +80,14 @@ class GraphRunner:
     def plan_for(self, facts: Mapping[str, Fact]) -> Plan:
         """A plan for given facts of the inputs, not kept."""
         with self._lock:
+            self._settle()
             return self._build(facts)
+
+    def _settle(self) -> None:
+        """Forget plans that lack kernels which are there by now."""
+        if not self._settled and prepare(self._jit):
+            self._settled = True
+            self._plans.clear()
 
     def _build(self, facts: Mapping[str, Fact]) -> Plan:
         inputs = {name: facts[name] for name in facts if name in self.graph.inputs}
@@ -84,7 +98,7 @@ class GraphRunner:
         with self._lock:
             runner = self._subgraphs.get(id(graph))
             if runner is None:
-                runner = self._subgraphs[id(graph)] = GraphRunner(graph, self._native)
+                runner = self._subgraphs[id(graph)] = GraphRunner(graph, self._native, self._jit)
             return runner
 
 
@@ -101,17 +115,19 @@ class Model:
         *,
         native: bool = True,
         source: Graph | None = None,
+        jit: str | None = None,
     ) -> None:
         """graph: as it is to be run. source: before optimization, needed where initializers may be fed."""
         self.threads = check_threads(threads)
         self.graph = graph
         self._source = source if graph.overridable else None
         self._native = native
-        self._runner = GraphRunner(graph, native)
+        self._jit = check_jit(jit)
+        self._runner = GraphRunner(graph, native, self._jit)
         self._overriding: dict[tuple[str, ...], GraphRunner] = {}
 
     def __reduce__(self) -> tuple:
-        return (_rebuild, (self.graph, self.threads, self._native, self._source))
+        return (_rebuild, (self.graph, self.threads, self._native, self._source, self._jit))
 
     def __repr__(self) -> str:
         def show(names: list[str]) -> str:
@@ -184,7 +200,7 @@ class Model:
             from tilewise.passes import optimize
 
             graph = with_inputs(self._source or self.graph, replaced)
-            self._overriding[replaced] = GraphRunner(optimize(graph), self._native)
+            self._overriding[replaced] = GraphRunner(optimize(graph), self._native, self._jit)
         return self._overriding[replaced]
 
     def _output_names(self, outputs: Sequence[str] | None) -> list[str]:
@@ -213,14 +229,17 @@ def with_inputs(graph: Graph, names: Sequence[str]) -> Graph:
     return graph
 
 
-def load(source, threads: int | None = None) -> Model:
+def load(source, threads: int | None = None, *, jit: str | None = None) -> Model:
     """A model from a path, bytes or an `onnx.ModelProto`.
 
     threads: how many threads a run may use; None means min(CPU affinity, cgroup quota).
+    jit: for installations without extension modules, whose kernels are compiled once and kept on disk: "background"
+    runs in NumPy until they are ready, "wait" waits for them now, "off" does without. None means what the environment
+    variable TILEWISE_JIT says, or "background".
     Raises `ModelError` for a malformed model, `UnsupportedError` listing all that cannot be run, `InputError`
     for a wrong argument.
     """
-    threads = check_threads(threads)
+    threads, jit = check_threads(threads), check_jit(jit)
     if not isinstance(source, str | os.PathLike | bytes | bytearray | memoryview) and not hasattr(
         source, "SerializeToString"
     ):
@@ -228,12 +247,13 @@ def load(source, threads: int | None = None) -> Model:
     from tilewise.onnx.check import load_checked
     from tilewise.passes import optimize
 
+    prepare(jit)
     graph = load_checked(source)
-    return Model(optimize(graph), threads, source=graph)
+    return Model(optimize(graph), threads, source=graph, jit=jit)
 
 
-def _rebuild(graph: Graph, threads: int, native: bool, source: Graph | None) -> Model:
-    return Model(graph, threads, native=native, source=source)
+def _rebuild(graph: Graph, threads: int, native: bool, source: Graph | None, jit: str) -> Model:
+    return Model(graph, threads, native=native, source=source, jit=jit)
 
 
 def _signature(value: object) -> tuple:

@@ -27,7 +27,7 @@ print(tilewise_kernels.ISA, *sorted({step.kernel for step in model.plan({k: v.sh
 
 
 @pytest.mark.parametrize("level", ["jit", "none"])
-def test_results_without_extension_modules(tmp_path: Path, level: str) -> None:
+def test_results_without_extension_modules(tmp_path: Path, jit_cache: Path, level: str) -> None:
     model_path = small_models.save(small_models.cnn(), tmp_path / "cnn.onnx")
     model = tw.load(model_path)
     rng = np.random.default_rng(5)
@@ -37,7 +37,7 @@ def test_results_without_extension_modules(tmp_path: Path, level: str) -> None:
     arguments = [str(model_path), str(tmp_path / "feeds.npz"), str(tmp_path / "out.npz"), level]
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, *arguments],
-        env=os.environ | {"TILEWISE_PURE": "1"},
+        env=os.environ | {"TILEWISE_PURE": "1", "TILEWISE_JIT": "wait", "TILEWISE_CACHE": str(jit_cache)},
         capture_output=True,
         text=True,
         check=False,

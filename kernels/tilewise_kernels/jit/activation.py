@@ -58,6 +58,6 @@ def _sigmoid(x):
     return 1 / (1 + math.exp(-x))
 
 
-@njit(nogil=True, inline="always")
+@njit(error_model="numpy", inline="always")
 def _softplus(x):
     return (0.0 if x < 0 else x) + math.log1p(math.exp(-abs(x)))

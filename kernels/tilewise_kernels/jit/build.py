@@ -17,8 +17,8 @@ from numba.core.registry import cpu_target
 
 from tilewise_kernels.jit import MODULES, cache, objects
 
-C_LIBRARY = {"exp", "expf", "tanh", "tanhf"}
-"""All that kernels may call."""
+C_LIBRARY = {name + kind for name in ("exp", "expm1", "log", "log1p", "tanh", "erf") for kind in ("", "f")}
+"""All that kernels may call: functions that every process has."""
 
 
 def make() -> bytes:

@@ -4,6 +4,28 @@ Every kernel has the C signature `void kernel(const int64_t* args, int64_t task_
 by name. The extension modules exist once for each instruction-set level; the best one that this CPU runs is loaded.
 """
 
-from tilewise_kernels.registry import ISA, NATIVE, VECTOR_FLOATS, address, has, names, prepare, run
+from tilewise_kernels.registry import (
+    ISA,
+    NATIVE,
+    VECTOR_FLOATS,
+    Entry,
+    Signature,
+    address,
+    has,
+    names,
+    prepare,
+    run,
+)
 
-__all__ = ["ISA", "NATIVE", "VECTOR_FLOATS", "address", "has", "names", "prepare", "run"]
+__all__ = [
+    "ISA",
+    "NATIVE",
+    "VECTOR_FLOATS",
+    "Entry",
+    "Signature",
+    "address",
+    "has",
+    "names",
+    "prepare",
+    "run",
+]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import os
+from typing import Any
 
 _MODULES = (
     "movement",
@@ -85,6 +86,11 @@ VECTOR_FLOATS = _VECTOR_FLOATS.get(ISA) or _host_vector_floats()
 _EXECUTOR = importlib.import_module(
     "tilewise_kernels._executor" if NATIVE else "tilewise_kernels.jit.executor"
 )
+
+Entry: Any = getattr(_EXECUTOR, "Entry", None)
+"""See `_executor.Entry`; None without extension modules, as `Signature`."""
+
+Signature: Any = getattr(_EXECUTOR, "Signature", None)
 
 
 def run(code, args, threads: int, times=None) -> None:

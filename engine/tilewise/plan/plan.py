@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
@@ -13,8 +14,10 @@ from tilewise.graph import Fact, Graph
 from tilewise.ops.inference import evaluate
 from tilewise.ops.lowering import Ref, Step, float_bits
 from tilewise.plan.builder import Builder, HostStep, Segment
-from tilewise.plan.locks import ForkSafeLock
 from tilewise.plan.memory import ALIGNMENT
+
+Places = tuple[np.ndarray, np.ndarray]
+"""int64 positions in a program's arguments and, for each, bytes to add to the address of an array."""
 
 SubgraphCall = Callable[[Graph, Mapping[str, object]], list]
 IDLE_CONTEXTS = 8
@@ -51,16 +54,20 @@ class Program:
     code: np.ndarray
     args: np.ndarray
     arena: np.ndarray
-    external: dict[str, tuple[np.ndarray, np.ndarray]]
+    external: dict[str, Places]
     steps: list[Step]
 
 
 @dataclass(slots=True)
 class Context:
-    """What one run at a time needs: an arena and programs that point into it."""
+    """What one run at a time needs: an arena and programs that point into it.
+
+    address: where the arguments of the first program lie, 0 without one.
+    """
 
     arena: np.ndarray
     args: list[np.ndarray]
+    address: int
     views: dict[str, np.ndarray] = field(default_factory=dict)
 
 
@@ -80,7 +87,9 @@ class Plan:
         self._loaded = self._host_loads()
         self._stored = self._host_stores()
         self._idle: list[Context] = []
-        self._lock = ForkSafeLock()
+        programs = [item for item in self._items if isinstance(item, Program)]
+        self._new_context = partial(new_context, self.peak_bytes, programs)
+        self.entry = self._find_entry()
 
     @property
     def steps(self) -> list[StepInfo]:
@@ -115,27 +124,39 @@ class Plan:
         try:
             return Run(self, context, feeds, threads, call, times).outputs(outputs)
         finally:
-            with self._lock:
-                if len(self._idle) < IDLE_CONTEXTS:
-                    self._idle.append(context)
+            if len(self._idle) < IDLE_CONTEXTS:
+                self._idle.append(context)
 
     def _take(self) -> Context:
-        with self._lock:
-            if self._idle:
-                return self._idle.pop()
-        return self._new_context()
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return self._new_context()
 
-    def _new_context(self) -> Context:
-        block = allocate((self.peak_bytes + ALIGNMENT,), np.dtype(np.uint8), "the arena")
-        start = -block.ctypes.data % ALIGNMENT
-        arena = block[start : start + self.peak_bytes]
-        args = []
-        for item in self._items:
-            if isinstance(item, Program):
-                linked = item.args.copy()
-                linked[item.arena] += arena.ctypes.data
-                args.append(linked)
-        return Context(arena, args)
+    def _find_entry(self) -> Callable[[Sequence, int], list | None] | None:
+        """The short way to all outputs from all inputs in graph order, where one program is all there is to do."""
+        if tilewise_kernels.Entry is None or len(self._items) != 1 or not isinstance(self._items[0], Program):
+            return None
+        program, graph = self._items[0], self.graph
+        made = [name for name in graph.outputs if self._is_made_alone(name)]
+        ins = [_signature(self.facts[name], program.external.get(name)) for name in graph.inputs]
+        outs = [_signature(self.facts[name], program.external.get(name)) for name in made]
+        given = set(graph.inputs).issuperset(set(program.external) - set(made))
+        if len(set(made)) != len(graph.outputs) or None in ins or None in outs or not given:
+            return None
+        makers = [
+            partial(allocate, self.facts[name].shape, self.facts[name].dtype, f"output {name!r}")
+            for name in made
+        ]
+        contexts = (self._idle, IDLE_CONTEXTS, self._new_context)
+        return tilewise_kernels.Entry(
+            program.code, tuple(ins), tuple(outs), np.ndarray, tuple(makers), *contexts
+        )
+
+    def _is_made_alone(self, name: str) -> bool:
+        """True for an output that kernels write straight into an array of its own."""
+        ref = self._refs.get(name)
+        return ref is not None and ref.buffer.kind == "output" and ref.buffer.name == name
 
     def _host_loads(self) -> set[str]:
         """Values in the arena that host steps or the caller read."""
@@ -274,6 +295,31 @@ class Run:
         if isinstance(value, list):
             return [self._own(v) for v in value]
         return value
+
+
+def new_context(peak_bytes: int, programs: Sequence[Program]) -> Context:
+    """A context for plans of these programs."""
+    block = allocate((peak_bytes + ALIGNMENT,), np.dtype(np.uint8), "the arena")
+    start = -block.ctypes.data % ALIGNMENT
+    arena = block[start : start + peak_bytes]
+    args = []
+    for program in programs:
+        linked = program.args.copy()
+        linked[program.arena] += arena.ctypes.data
+        args.append(linked)
+    return Context(arena, args, args[0].ctypes.data if args else 0)
+
+
+def _signature(fact: Fact, places: Places | None):
+    """What an entry asks of an array; None for a value or a dtype that the buffer protocol does not know."""
+    if fact.kind != "tensor" or fact.dtype is None or not fact.known_shape:
+        return None
+    try:
+        code = np.empty(0, fact.dtype).data.format.encode()
+    except (BufferError, ValueError):
+        return None
+    dims = np.array(fact.shape, np.int64)
+    return tilewise_kernels.Signature(code, dims, *(places or (np.empty(0, np.int64), np.empty(0, np.int64))))
 
 
 def allocate(shape: tuple[int, ...], dtype: np.dtype, what: str) -> np.ndarray:

@@ -20,6 +20,8 @@ from tilewise.runtime.feeds import check_feeds
 from tilewise.runtime.threads import check_threads
 
 MAX_PLANS = 16
+RECENT_PLANS = 4
+"""Plans whose entries are tried before inputs are checked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,7 @@ class GraphRunner:
         self._settled = False
         self._constants: dict[tuple, np.ndarray] = {}
         self._plans: OrderedDict[tuple, Plan] = OrderedDict()
+        self._recent: tuple[Plan, ...] = ()
         self._subgraphs: dict[int, GraphRunner] = {}
         self._lock = ForkSafeLock()
 
@@ -62,19 +65,37 @@ class GraphRunner:
 
         return self.plan(feeds).run(feeds, outputs, threads, call, times)
 
+    def in_order(self, feeds: Mapping[str, object]) -> list | None:
+        """The values of all inputs in graph order; None where `feeds` is not a dict of these and no others."""
+        if type(feeds) is not dict or len(feeds) != len(self.graph.inputs):
+            return None
+        try:
+            return [feeds[name] for name in self.graph.inputs]
+        except KeyError:
+            return None
+
+    def run_again(self, arrays: Sequence[object], threads: int) -> list | None:
+        """Values of all outputs for inputs in graph order of the very dtypes and shapes of a recent run.
+
+        None, and nothing done, for all else: it has to be checked, planned, or run in parts.
+        """
+        for plan in self._recent:
+            if plan.entry is not None and (results := plan.entry(arrays, threads)) is not None:
+                return results
+        return None
+
     def plan(self, feeds: Mapping[str, object]) -> Plan:
         """The plan for the shapes of `feeds`, made once and kept while it is among the latest used."""
         key = tuple((name, *_signature(value)) for name, value in feeds.items())
         with self._lock:
             self._settle()
             plan = self._plans.get(key)
-            if plan is not None:
-                self._plans.move_to_end(key)
-                return plan
-            plan = self._build({name: _fact(value) for name, value in feeds.items()})
-            self._plans[key] = plan
+            if plan is None:
+                plan = self._plans[key] = self._build({name: _fact(value) for name, value in feeds.items()})
+            self._plans.move_to_end(key)
             while len(self._plans) > MAX_PLANS:
                 self._plans.popitem(last=False)
+            self._recent = tuple(list(self._plans.values())[: -RECENT_PLANS - 1 : -1])
             return plan
 
     def plan_for(self, facts: Mapping[str, Fact]) -> Plan:
@@ -146,13 +167,18 @@ class Model:
 
     def __call__(self, *args: object):
         """Run on positional inputs in graph order: one value for a model with one output, else a tuple."""
+        results = self._runner.run_again(args, self.threads)
+        if results is None:
+            results = self._run_checked(args)
+        return results[0] if len(results) == 1 else tuple(results)
+
+    def _run_checked(self, args: tuple) -> list:
         if len(args) != len(self.graph.inputs):
             raise InputError(
                 f"expected {len(self.graph.inputs)} input(s) {self.graph.inputs}, got {len(args)}"
             )
         feeds = check_feeds(self.graph, dict(zip(self.graph.inputs, args, strict=True)))
-        results = self._runner.run(feeds, self.graph.outputs, self.threads)
-        return results[0] if len(results) == 1 else tuple(results)
+        return self._runner.run(feeds, self.graph.outputs, self.threads)
 
     def run(self, feeds: Mapping[str, object], outputs: Sequence[str] | None = None) -> dict[str, object]:
         """Run on inputs by name; the values of `outputs` (all, in graph order, by default) by name.
@@ -163,6 +189,10 @@ class Model:
         """
         names = self._output_names(outputs)
         runner = self._runner_for(feeds)
+        if outputs is None and (arrays := runner.in_order(feeds)) is not None:
+            results = runner.run_again(arrays, self.threads)
+            if results is not None:
+                return dict(zip(names, results, strict=True))
         checked = check_feeds(runner.graph, feeds)
         return dict(zip(names, runner.run(checked, names, self.threads), strict=True))
 

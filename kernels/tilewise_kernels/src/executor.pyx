@@ -6,8 +6,11 @@ free, the caller included, claims tasks one by one; the caller goes on when all 
 spin for a moment and then sleep.
 """
 
+from cpython.buffer cimport (
+    PyBUF_RECORDS_RO, PyBUF_SIMPLE, PyBuffer_IsContiguous, PyBuffer_Release, PyObject_GetBuffer,
+)
 from libc.stdint cimport int64_t, uintptr_t
-from libc.string cimport memset
+from libc.string cimport memset, strcmp
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
 cdef extern from "atomics.h" nogil:
@@ -251,6 +254,109 @@ def run(const int64_t[::1] code, const int64_t[::1] args, int64_t threads, int64
         return
     with nogil:
         walk(&code[0], steps, &args[0], threads, out)
+
+
+cdef class Signature:
+    """What one array of an `Entry` must be, and the arguments that its address goes into.
+
+    format: the buffer protocol's name of the dtype. positions: indices in the segment's arguments. offsets: bytes added
+    to the address at each.
+    """
+
+    cdef bytes format
+    cdef const int64_t[::1] dims, positions, offsets
+
+    def __init__(self, bytes format, const int64_t[::1] dims, const int64_t[::1] positions,
+                 const int64_t[::1] offsets):
+        if positions.shape[0] != offsets.shape[0]:
+            raise ValueError(f"expected as many offsets as positions, got {offsets.shape[0]}, {positions.shape[0]}")
+        self.format, self.dims, self.positions, self.offsets = format, dims, positions, offsets
+
+    cdef bint fits(self, Py_buffer *view) noexcept:
+        """True for this dtype and shape, C-contiguous and aligned."""
+        cdef int64_t i
+        if view.ndim != self.dims.shape[0] or strcmp(view.format, <const char *>self.format) != 0:
+            return False
+        for i in range(view.ndim):
+            if view.shape[i] != self.dims[i]:
+                return False
+        return <uintptr_t>view.buf % <uintptr_t>view.itemsize == 0 and PyBuffer_IsContiguous(view, b"C")
+
+    cdef void write(self, int64_t *args, void *address) noexcept:
+        cdef int64_t i
+        for i in range(self.positions.shape[0]):
+            args[self.positions[i]] = <int64_t><uintptr_t>address + self.offsets[i]
+
+    cdef bint take(self, int64_t *args, object array) noexcept:
+        """Write the address of an input; False, and nothing written, for one that does not fit."""
+        cdef Py_buffer view
+        try:
+            PyObject_GetBuffer(array, &view, PyBUF_RECORDS_RO)
+        except (BufferError, ValueError):  # a dtype that the protocol has no name for
+            return False
+        cdef bint fits = self.fits(&view)
+        if fits:
+            self.write(args, view.buf)
+        PyBuffer_Release(&view)
+        return fits
+
+    cdef int put(self, int64_t *args, object array) except -1:
+        """Write the address of an output made for this place."""
+        cdef Py_buffer view
+        PyObject_GetBuffer(array, &view, PyBUF_SIMPLE)
+        self.write(args, view.buf)
+        PyBuffer_Release(&view)
+        return 0
+
+
+cdef class Entry:
+    """The short way into a segment that makes all outputs of a plan from all its inputs.
+
+    code: as `run` takes it. inputs, outputs: a `Signature` each. array_type: what inputs must be, exactly.
+    make_outputs: one callable an output. contexts: up to `keep` that no run uses; `make_context()` makes another. A
+    context's `address` is where its arguments lie.
+    """
+
+    cdef const int64_t[::1] code
+    cdef tuple inputs, outputs, make_outputs
+    cdef object array_type, make_context
+    cdef list contexts
+    cdef int64_t keep
+
+    def __init__(self, const int64_t[::1] code, tuple inputs, tuple outputs, type array_type, tuple make_outputs,
+                 list contexts, int64_t keep, make_context):
+        if code.shape[0] == 0 or code.shape[0] % 3 or len(outputs) != len(make_outputs):
+            raise ValueError("expected code of 3 int64 a step, and one callable an output")
+        self.code, self.inputs, self.outputs, self.array_type = code, inputs, outputs, array_type
+        self.make_outputs, self.contexts, self.make_context = make_outputs, contexts, make_context
+        self.keep = keep
+
+    def __call__(self, arrays, int64_t threads):
+        """A list of new outputs; None, and nothing done, where `arrays` do not fit."""
+        if len(arrays) != len(self.inputs):
+            return None
+        try:
+            context = self.contexts.pop()
+        except IndexError:
+            context = self.make_context()
+        try:
+            return self.run(<int64_t *><uintptr_t>context.address, arrays, threads)
+        finally:
+            if len(self.contexts) < self.keep:
+                self.contexts.append(context)
+
+    cdef list run(self, int64_t *args, arrays, int64_t threads):
+        cdef int64_t i
+        cdef list results = []
+        for i, array in enumerate(arrays):
+            if type(array) is not self.array_type or not (<Signature>self.inputs[i]).take(args, array):
+                return None
+        for i, make in enumerate(self.make_outputs):
+            results.append(make())
+            (<Signature>self.outputs[i]).put(args, results[i])
+        with nogil:
+            walk(&self.code[0], self.code.shape[0] // 3, args, threads, NULL)
+        return results
 
 
 def call(uintptr_t kernel, const int64_t[::1] args, int64_t begin, int64_t end):

@@ -2,8 +2,12 @@
 """The executor: walks a plan's steps without the GIL, with one small pool of threads for the whole process.
 
 A running program owns a slot of the pool. For every step that has more than one task it opens the slot: whoever is
-free, the caller included, claims tasks one by one; the caller goes on when all are finished. Workers that find nothing
+free, the caller included, claims runs of tasks, the caller from the front, helpers from the back, so that from step to
+step and from run to run each finds in its cache what it touched before; runs get shorter towards the end (guided
+self-scheduling, Polychronopoulos and Kuck, 1987). The caller goes on when all are finished. Workers that find nothing
 spin for a moment and then sleep.
+
+A worker that finds itself on the CPU of the program that it helps, which then stands still, moves to another one.
 """
 
 from cpython.buffer cimport (
@@ -16,10 +20,16 @@ from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 cdef extern from "atomics.h" nogil:
     int64_t tw_load(const int64_t *p)
     void tw_store(int64_t *p, int64_t v)
+    void tw_set(int64_t *p, int64_t v)
     int64_t tw_add(int64_t *p, int64_t v)
     bint tw_cas(int64_t *p, int64_t expected, int64_t desired)
     void tw_pause()
     int tw_cpu_level()
+
+cdef extern from "cpu.h" nogil:
+    int64_t tw_cpu()
+    void tw_yield()
+    bint tw_leave_cpu(int64_t cpu)
 
 cdef extern from "pthread.h" nogil:
     ctypedef struct pthread_t:
@@ -53,20 +63,26 @@ cdef enum:
     CALLER_SPINS = 20000    # polls of a caller before it sleeps until its last task is done
     WORKER_SPINS = 4000     # polls of a worker while some program is running
     IDLE_SPINS = 200        # polls of a worker when none is
-    TASK_BITS = 32
-    CLOSED = 0x7FFFFFFF
+    YIELD_SPINS = 64        # polls between looks whether somebody waits for this very CPU
+    MOVE_NS = 2000000       # least time between two moves of a worker to another CPU
+    TASK_BITS = 24
+    MAX_TASKS = 0xFFFFFF    # tasks that one opening of a slot may hold
+    EPOCHS = 0x8000
 
 cdef struct Slot:
     int64_t busy            # 1 while a program owns the slot
-    int64_t claim           # epoch << TASK_BITS | next task; CLOSED as next task while a step is being changed
+    int64_t claim           # epoch << 48 | end << 24 | next: tasks [next, end) of the open step are still to be claimed
     int64_t kernel
     int64_t args
+    int64_t first           # added to tasks
     int64_t tasks
+    int64_t helpers         # workers that the owner allows beside itself
+    int64_t cpu             # where the owner was when it opened the step
     int64_t done            # finished tasks of the open step
     int64_t waiting         # 1 while the owner sleeps
-    int64_t helpers         # workers that the owner allows beside itself
     int64_t helping         # workers inside the slot
-    int64_t pad[7]
+    int64_t helper_cpu      # where the latest of them came from
+    int64_t pad[4]
 
 cdef Slot slots[SLOTS]
 cdef pthread_mutex_t mutex
@@ -74,67 +90,98 @@ cdef pthread_cond_t work_cond, done_cond
 cdef int64_t workers = 0    # threads alive
 cdef int64_t running = 0    # programs that own a slot
 cdef int64_t sleepers = 0
+cdef int64_t top = 0        # slots below it have been in use
 cdef int64_t ticket = 0     # grows with every opened step, so that a worker about to sleep sees new work
 cdef bint ready = False
 
 
 cdef void reset() noexcept nogil:
     """The state of a process without workers; in a forked child the parent's threads and programs are gone."""
-    global workers, running, sleepers, ready
+    global workers, running, sleepers, top, ready
     memset(slots, 0, sizeof(slots))
     pthread_mutex_init(&mutex, NULL)
     pthread_cond_init(&work_cond, NULL)
     pthread_cond_init(&done_cond, NULL)
-    workers = running = sleepers = 0
+    workers = running = sleepers = top = 0
     ready = True
 
 
-cdef bint help_slot(Slot *slot) noexcept nogil:
+cdef inline int64_t now() noexcept nogil:
+    cdef timespec t
+    clock_gettime(CLOCK_MONOTONIC, &t)
+    return t.tv_sec * 1000000000 + t.tv_nsec
+
+
+cdef bint help_slot(Slot *slot, bint owner) noexcept nogil:
     """Claim and run tasks of the slot's open step until none is left; False where there was none."""
-    cdef int64_t claim, task, tasks, args
+    cdef int64_t claim, begin, end, first, count, tasks, args
     cdef kernel_t kernel
     cdef bint helped = False
     while True:
         claim = tw_load(&slot.claim)
-        task = claim & <int64_t>0xFFFFFFFF
-        tasks = tw_load(&slot.tasks)
-        if task == CLOSED or task >= tasks:
+        begin = claim & MAX_TASKS
+        end = (claim >> TASK_BITS) & MAX_TASKS
+        if begin >= end:
             return helped
+        tasks = tw_load(&slot.tasks)
+        first = tw_load(&slot.first)
         kernel = <kernel_t><uintptr_t>tw_load(&slot.kernel)
         args = tw_load(&slot.args)
+        count = max(<int64_t>1, (end - begin) // (2 * tw_load(&slot.helpers) + 2))
         # Success proves that the step read above was still the open one.
-        if not tw_cas(&slot.claim, claim, claim + 1):
+        if not tw_cas(&slot.claim, claim, claim + count if owner else claim - (count << TASK_BITS)):
             continue
         helped = True
-        kernel(<const int64_t *><uintptr_t>args, task, task + 1)
-        if tw_add(&slot.done, 1) == tasks and tw_load(&slot.waiting):
+        first += begin if owner else end - count
+        kernel(<const int64_t *><uintptr_t>args, first, first + count)
+        if tw_add(&slot.done, count) == tasks and tw_load(&slot.waiting):
             pthread_mutex_lock(&mutex)
             pthread_cond_broadcast(&done_cond)
             pthread_mutex_unlock(&mutex)
 
 
-cdef bint help_anyone() noexcept nogil:
+cdef bint help_anyone(int64_t *moved) noexcept nogil:
+    """Help every running program that allows it; False where nothing was to be done. moved: when the worker moved."""
     cdef bint helped = False
-    cdef int i
-    for i in range(SLOTS):
-        if tw_load(&slots[i].busy) == 0:
+    cdef Slot *slot
+    cdef int64_t i, cpu = tw_cpu()
+    for i in range(tw_load(&top)):
+        slot = &slots[i]
+        if tw_load(&slot.busy) == 0:
             continue
-        if tw_add(&slots[i].helping, 1) <= tw_load(&slots[i].helpers):
-            helped |= help_slot(&slots[i])
-        tw_add(&slots[i].helping, -1)
+        if tw_add(&slot.helping, 1) <= tw_load(&slot.helpers):
+            if cpu >= 0 and tw_load(&slot.cpu) == cpu and now() - moved[0] > MOVE_NS:
+                moved[0] = now()
+                if tw_leave_cpu(cpu):
+                    cpu = tw_cpu()
+            tw_store(&slot.helper_cpu, cpu)
+            helped |= help_slot(slot, False)
+        tw_add(&slot.helping, -1)
     return helped
 
 
+cdef bint stands_in_the_way() noexcept nogil:
+    """True where a running program's owner was last seen on this very CPU."""
+    cdef int64_t i, cpu = tw_cpu()
+    for i in range(tw_load(&top)):
+        if tw_load(&slots[i].busy) and tw_load(&slots[i].cpu) == cpu and cpu >= 0:
+            return True
+    return False
+
+
 cdef void *worker(void *unused) noexcept nogil:
-    cdef int64_t seen, spins = 0
+    cdef int64_t seen, spins, moved = 0
     while True:
         seen = tw_load(&ticket)
-        if help_anyone():
-            spins = 0
+        if help_anyone(&moved):
             continue
-        spins += 1
-        if spins < (WORKER_SPINS if tw_load(&running) else IDLE_SPINS):
+        spins = 0
+        while tw_load(&ticket) == seen and spins < (WORKER_SPINS if tw_load(&running) else IDLE_SPINS):
+            spins += 1
+            if spins % YIELD_SPINS == 0 and stands_in_the_way():
+                tw_yield()
             tw_pause()
+        if tw_load(&ticket) != seen:
             continue
         pthread_mutex_lock(&mutex)
         tw_add(&sleepers, 1)
@@ -142,7 +189,6 @@ cdef void *worker(void *unused) noexcept nogil:
             pthread_cond_wait(&work_cond, &mutex)
         tw_add(&sleepers, -1)
         pthread_mutex_unlock(&mutex)
-        spins = 0
 
 
 cdef void grow(int64_t wanted) noexcept nogil:
@@ -164,11 +210,14 @@ cdef void grow(int64_t wanted) noexcept nogil:
 
 cdef Slot *take_slot(int64_t helpers) noexcept nogil:
     """A free slot, or NULL when all are taken (the program then runs on its caller alone)."""
-    cdef int i
+    cdef int64_t i, seen
     for i in range(SLOTS):
         if tw_cas(&slots[i].busy, 0, 1):
             tw_store(&slots[i].helpers, helpers)
             tw_add(&running, 1)
+            seen = tw_load(&top)
+            while seen <= i and not tw_cas(&top, seen, i + 1):
+                seen = tw_load(&top)
             return &slots[i]
     return NULL
 
@@ -178,24 +227,36 @@ cdef void free_slot(Slot *slot) noexcept nogil:
     tw_store(&slot.busy, 0)
 
 
-cdef void run_shared(Slot *slot, kernel_t kernel, const int64_t *args, int64_t tasks) noexcept nogil:
-    cdef int64_t epoch = ((tw_load(&slot.claim) >> TASK_BITS) + 1) & <int64_t>0x7FFFFFFF
-    cdef int64_t spins = 0
-    tw_store(&slot.claim, (epoch << TASK_BITS) | CLOSED)
-    tw_store(&slot.kernel, <int64_t><uintptr_t>kernel)
-    tw_store(&slot.args, <int64_t><uintptr_t>args)
-    tw_store(&slot.tasks, tasks)
-    tw_store(&slot.done, 0)
-    tw_store(&slot.claim, epoch << TASK_BITS)
+cdef void open_step(Slot *slot, kernel_t kernel, const int64_t *args, int64_t first, int64_t tasks) noexcept nogil:
+    """Offer tasks [first, first + tasks), at most MAX_TASKS, to all workers. None of the step before is left."""
+    cdef int64_t epoch = (tw_load(&slot.claim) >> (2 * TASK_BITS)) + 1
+    if epoch == EPOCHS:  # a worker that fell asleep in the slot must not take a later claim for the one it read
+        epoch = 0
+        while tw_load(&slot.helping):
+            tw_yield()
+    tw_set(&slot.kernel, <int64_t><uintptr_t>kernel)
+    tw_set(&slot.args, <int64_t><uintptr_t>args)
+    tw_set(&slot.first, first)
+    tw_set(&slot.tasks, tasks)
+    tw_set(&slot.cpu, tw_cpu())
+    tw_set(&slot.done, 0)
+    tw_store(&slot.claim, (epoch << (2 * TASK_BITS)) | (tasks << TASK_BITS))
     tw_add(&ticket, 1)
     if tw_load(&sleepers) > 0:
         pthread_mutex_lock(&mutex)
         pthread_cond_broadcast(&work_cond)
         pthread_mutex_unlock(&mutex)
-    help_slot(slot)
+
+
+cdef void run_shared(Slot *slot, kernel_t kernel, const int64_t *args, int64_t first, int64_t tasks) noexcept nogil:
+    cdef int64_t spins = 0
+    open_step(slot, kernel, args, first, tasks)
+    help_slot(slot, True)
     while tw_load(&slot.done) < tasks:
         spins += 1
         if spins < CALLER_SPINS:
+            if spins % YIELD_SPINS == 0 and tw_load(&slot.helper_cpu) == tw_cpu():
+                tw_yield()
             tw_pause()
             continue
         pthread_mutex_lock(&mutex)
@@ -206,18 +267,12 @@ cdef void run_shared(Slot *slot, kernel_t kernel, const int64_t *args, int64_t t
         pthread_mutex_unlock(&mutex)
 
 
-cdef inline int64_t now() noexcept nogil:
-    cdef timespec t
-    clock_gettime(CLOCK_MONOTONIC, &t)
-    return t.tv_sec * 1000000000 + t.tv_nsec
-
-
 cdef void walk(const int64_t *code, int64_t steps, const int64_t *args, int64_t threads,
                int64_t *times) noexcept nogil:
     """Run `steps` rows (kernel address, first argument, tasks) of `code`; write nanoseconds a step to `times`."""
     cdef Slot *slot = NULL
     cdef kernel_t kernel
-    cdef int64_t i, tasks, start = 0
+    cdef int64_t i, tasks, first, start = 0
     if threads > 1:
         if workers < threads - 1:
             grow(threads - 1)
@@ -230,7 +285,10 @@ cdef void walk(const int64_t *code, int64_t steps, const int64_t *args, int64_t 
         if slot == NULL or tasks == 1:
             kernel(args + code[3 * i + 1], 0, tasks)
         else:
-            run_shared(slot, kernel, args + code[3 * i + 1], tasks)
+            first = 0
+            while first < tasks:
+                run_shared(slot, kernel, args + code[3 * i + 1], first, min(<int64_t>MAX_TASKS, tasks - first))
+                first += MAX_TASKS
         if times != NULL:
             times[i] = now() - start
     if slot != NULL:

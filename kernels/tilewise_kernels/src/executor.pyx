@@ -61,7 +61,7 @@ cdef enum:
     MAX_THREADS = 256
     STACK_BYTES = 4 << 20
     CALLER_SPINS = 20000    # polls of a caller before it sleeps until its last task is done
-    WORKER_SPINS = 4000     # polls of a worker while some program is running
+    WORKER_SPINS = 20000     # polls of a worker while some program is running
     IDLE_SPINS = 200        # polls of a worker when none is
     YIELD_SPINS = 64        # polls between looks whether somebody waits for this very CPU
     MOVE_NS = 2000000       # least time between two moves of a worker to another CPU

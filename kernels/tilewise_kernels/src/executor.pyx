@@ -65,6 +65,8 @@ cdef enum:
     IDLE_SPINS = 200        # polls of a worker when none is
     YIELD_SPINS = 64        # polls between looks whether somebody waits for this very CPU
     MOVE_NS = 2000000       # least time between two moves of a worker to another CPU
+    LATE_NS = 500000        # a step is late when its caller has waited this long, and longer than it worked itself
+    ALONE_FACTOR = 16       # times what was lost that steps are then run by their callers alone
     TASK_BITS = 24
     MAX_TASKS = 0xFFFFFF    # tasks that one opening of a slot may hold
     EPOCHS = 0x8000
@@ -91,18 +93,19 @@ cdef int64_t workers = 0    # threads alive
 cdef int64_t running = 0    # programs that own a slot
 cdef int64_t sleepers = 0
 cdef int64_t top = 0        # slots below it have been in use
+cdef int64_t alone_until = 0    # when helpers are asked again
 cdef int64_t ticket = 0     # grows with every opened step, so that a worker about to sleep sees new work
 cdef bint ready = False
 
 
 cdef void reset() noexcept nogil:
     """The state of a process without workers; in a forked child the parent's threads and programs are gone."""
-    global workers, running, sleepers, top, ready
+    global workers, running, sleepers, top, alone_until, ready
     memset(slots, 0, sizeof(slots))
     pthread_mutex_init(&mutex, NULL)
     pthread_cond_init(&work_cond, NULL)
     pthread_cond_init(&done_cond, NULL)
-    workers = running = sleepers = top = 0
+    workers = running = sleepers = top = alone_until = 0
     ready = True
 
 
@@ -248,10 +251,8 @@ cdef void open_step(Slot *slot, kernel_t kernel, const int64_t *args, int64_t fi
         pthread_mutex_unlock(&mutex)
 
 
-cdef void run_shared(Slot *slot, kernel_t kernel, const int64_t *args, int64_t first, int64_t tasks) noexcept nogil:
+cdef void await_helpers(Slot *slot, int64_t tasks) noexcept nogil:
     cdef int64_t spins = 0
-    open_step(slot, kernel, args, first, tasks)
-    help_slot(slot, True)
     while tw_load(&slot.done) < tasks:
         spins += 1
         if spins < CALLER_SPINS:
@@ -265,6 +266,24 @@ cdef void run_shared(Slot *slot, kernel_t kernel, const int64_t *args, int64_t f
             pthread_cond_wait(&done_cond, &mutex)
         tw_store(&slot.waiting, 0)
         pthread_mutex_unlock(&mutex)
+
+
+cdef void run_shared(Slot *slot, kernel_t kernel, const int64_t *args, int64_t first, int64_t tasks) noexcept nogil:
+    """Run tasks [first, first + tasks) with whoever is free.
+
+    A helper that the system stops amid a task, because other processes want its CPU, holds up the step for some
+    milliseconds: more than it can give. After that, programs do without helpers for a while.
+    """
+    cdef int64_t start = now(), worked, waited
+    open_step(slot, kernel, args, first, tasks)
+    help_slot(slot, True)
+    if tw_load(&slot.done) == tasks:
+        return
+    worked = now() - start
+    await_helpers(slot, tasks)
+    waited = now() - start - worked
+    if waited > LATE_NS and waited > worked:
+        tw_store(&alone_until, now() + ALONE_FACTOR * waited)
 
 
 cdef void walk(const int64_t *code, int64_t steps, const int64_t *args, int64_t threads,
@@ -282,7 +301,7 @@ cdef void walk(const int64_t *code, int64_t steps, const int64_t *args, int64_t 
         tasks = code[3 * i + 2]
         if times != NULL:
             start = now()
-        if slot == NULL or tasks == 1:
+        if slot == NULL or tasks == 1 or now() < tw_load(&alone_until):
             kernel(args + code[3 * i + 1], 0, tasks)
         else:
             first = 0

@@ -85,7 +85,7 @@ setup(
     package_dir={"tilewise": "engine/tilewise", "tilewise_kernels": "kernels/tilewise_kernels"},
     packages=find_packages("engine") + find_packages("kernels"),
     package_data={
-        "tilewise": ["demo/*.npz", "demo/*.onnx", "demo/*.md"],
+        "tilewise": ["demo/*.npz", "demo/*.onnx", "demo/*.md", "onnx/schemas.txt"],
         "tilewise_kernels": ["src/*.pyx", "src/*.pxd", "src/*.h"],
     },
     ext_modules=[] if os.environ.get("TILEWISE_PURE") == "1" else extensions(),

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import onnx
-
 from tilewise.errors import ModelError
+from tilewise.onnx.messages import AttributeProto
 
 _SCALARS = {1: "f", 2: "i", 3: "s"}
 _MESSAGES = {4: "t", 5: "g", 11: "sparse_tensor", 13: "tp"}
@@ -20,11 +19,12 @@ _LISTS = {
     14: "type_protos",
 }
 _FIELDS = {**_SCALARS, **_MESSAGES, **_LISTS}
+_SINGULAR = (*_SCALARS.values(), *_MESSAGES.values())
 
 ReadMessage = Callable[[object, str], object]
 
 
-def attribute_value(proto: onnx.AttributeProto, what: str, read: ReadMessage | None = None) -> object:
+def attribute_value(proto: AttributeProto, what: str, read: ReadMessage | None = None) -> object:
     """The value: int, float, str (bytes where not UTF-8), what `read` makes of a message, or a list of these.
 
     read: converts a tensor, sparse tensor, graph or type; it is told where the message was found.
@@ -33,7 +33,8 @@ def attribute_value(proto: onnx.AttributeProto, what: str, read: ReadMessage | N
     field = _FIELDS.get(proto.type)
     if field is None:
         raise ModelError(f"{what}: expected a known attribute type, got {proto.type}")
-    filled = {descriptor.name for descriptor, _ in proto.ListFields()} & set(_FIELDS.values())
+    filled = {name for name in _SINGULAR if proto.HasField(name)}
+    filled |= {name for name in _LISTS.values() if len(getattr(proto, name))}
     if filled - {field} or (proto.type in _MESSAGES and not filled):
         got = ", ".join(map(repr, sorted(filled))) or "none"
         raise ModelError(f"{what}: expected a value in field {field!r}, got {got}")

@@ -6,13 +6,21 @@ import os
 from collections.abc import Iterator, Mapping
 
 import numpy as np
-import onnx
-import onnx.defs
 
 from tilewise.errors import ShapeError, TilewiseError, Unsupported, UnsupportedError
 from tilewise.graph import UNKNOWN, Fact, Graph, Node
-from tilewise.onnx.load import Source, load_graph
-from tilewise.onnx.schema import MIN_OPSET, find_schema, is_default, max_opset
+from tilewise.onnx.load import load_graph
+from tilewise.onnx.schema import (
+    MIN_OPSET,
+    SINGLE,
+    Attribute,
+    Schema,
+    find_schema,
+    is_default,
+    max_ir_version,
+    max_opset,
+)
+from tilewise.onnx.source import Source
 from tilewise.onnx.survey import Facts, begin, learn, look_up
 from tilewise.onnx.topology import subgraphs
 from tilewise.onnx.types import conflict, parameters, wrong_types
@@ -21,8 +29,6 @@ from tilewise.ops.inference import infer
 from tilewise.ops.table import lookup
 from tilewise.passes.expand_gradient import expand_gradient
 
-OpSchema = onnx.defs.OpSchema
-_REQUIRED = OpSchema.FormalParameterOption.Single
 _KINDS = ("tensor", "sequence", "optional", "map")
 
 _PYTHON_TYPES: dict[str, tuple[type, type | None]] = {
@@ -84,8 +90,8 @@ class Check:
         if opset is not None and opset > max_opset():
             what = f"opset {opset} is not supported, expected at most {max_opset()}"
             self.findings.append(Unsupported(graph.name, "model", what))
-        if ir_version > onnx.IR_VERSION:
-            what = f"IR version {ir_version} is not supported, expected at most {int(onnx.IR_VERSION)}"
+        if ir_version > max_ir_version():
+            what = f"IR version {ir_version} is not supported, expected at most {max_ir_version()}"
             self.findings.append(Unsupported(graph.name, "model", what))
         for name in (*graph.inputs, *graph.outputs):
             kind = graph.facts.get(name, UNKNOWN).kind
@@ -120,7 +126,7 @@ class Check:
             self.findings += [f for f in error.findings if f not in self.findings]
 
 
-def _form(node: Node, cls: type[Op] | None, schema: OpSchema | None) -> Iterator[str]:
+def _form(node: Node, cls: type[Op] | None, schema: Schema | None) -> Iterator[str]:
     """What is wrong with the node apart from the types of its inputs, in words."""
     where = f"domain {node.domain!r}, opset {node.version}" if node.domain else f"opset {node.version}"
     if not node.domain and node.version < MIN_OPSET:
@@ -136,23 +142,18 @@ def _form(node: Node, cls: type[Op] | None, schema: OpSchema | None) -> Iterator
         yield from wrong or _unsupported(node, cls)
 
 
-def _attributes(node: Node, cls: type[Op], schema: OpSchema | None, where: str) -> Iterator[str]:
+def _attributes(node: Node, cls: type[Op], schema: Schema | None, where: str) -> Iterator[str]:
     known = schema.attributes if schema is not None else {}
     for name, value in node.attrs.items():
         if schema is not None and name not in known:
             yield f"attribute {name!r} = {_show(value)} is not known in {where}"
-        elif name in known and not _has_type(value, _type(known[name])):
-            yield f"attribute {name!r} = {_show(value)}: expected {_type(known[name])}"
+        elif name in known and not _has_type(value, known[name].type):
+            yield f"attribute {name!r} = {_show(value)}: expected {known[name].type}"
         elif name not in cls.attributes and not is_default(node, name):
             yield f"attribute {name!r} = {_show(value)} is not supported"
     for name, attribute in known.items():
         if attribute.required and name not in node.attrs:
             yield f"attribute {name!r} is required and missing"
-
-
-def _type(attribute: OpSchema.Attribute) -> str:
-    """The name of an attribute's type, as in "INTS"."""
-    return str(attribute.type).rpartition(".")[2]
 
 
 def _has_type(value: object, wanted: str) -> bool:
@@ -162,7 +163,7 @@ def _has_type(value: object, wanted: str) -> bool:
     return element is None or all(isinstance(v, element) for v in value)  # type: ignore[attr-defined]
 
 
-def _arity(node: Node, schema: OpSchema) -> Iterator[str]:
+def _arity(node: Node, schema: Schema) -> Iterator[str]:
     for what, count, least, most in (
         ("inputs", len(node.inputs), schema.min_input, schema.max_input),
         ("outputs", len(node.outputs), schema.min_output, schema.max_output),
@@ -170,7 +171,7 @@ def _arity(node: Node, schema: OpSchema) -> Iterator[str]:
         if not least <= count <= most:
             yield f"{count} {what}, expected {least}" + (f" to {most}" if most > least else "")
     for i, formal in enumerate(parameters(schema.inputs, len(node.inputs))):
-        if formal.option == _REQUIRED and not node.inputs[i]:
+        if formal.option == SINGLE and not node.inputs[i]:
             yield f"input {i} ({formal.name}) is required and left out"
 
 

@@ -6,10 +6,10 @@ import os
 import stat
 
 import numpy as np
-import onnx
 
 from tilewise.errors import ModelError
 from tilewise.onnx.fields import text
+from tilewise.onnx.messages import TensorProto
 
 
 class ExternalFiles:
@@ -34,7 +34,7 @@ class ExternalFiles:
             self._base = os.path.dirname(os.path.abspath(model))
             self._roots = [os.path.realpath(self._base), os.path.dirname(os.path.realpath(model))]
 
-    def read(self, tensor: onnx.TensorProto, nbytes: int, what: str) -> np.ndarray:
+    def read(self, tensor: TensorProto, nbytes: int, what: str) -> np.ndarray:
         """The bytes of `tensor` as a read-only array of `nbytes` uint8, a view of the mapped file.
 
         `ModelError` for a location that escapes or is missing, a bad offset or length, or a short file.

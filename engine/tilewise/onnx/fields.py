@@ -6,12 +6,12 @@ import math
 from collections.abc import Iterable
 
 import numpy as np
-import onnx
 
 from tilewise import dtypes
 from tilewise.errors import ModelError
 from tilewise.graph import Fact
 from tilewise.graph.facts import Dim
+from tilewise.onnx.messages import TensorShapeProto, TypeProto
 
 MAX_ELEMENTS = 1 << 47
 """More elements than any address space holds; a declared shape above it is taken for damage."""
@@ -20,7 +20,7 @@ DOMAIN_ALIASES = {"ai.onnx": ""}
 
 
 def text(value: str | bytes, what: str) -> str:
-    """A string field; protobuf hands back bytes where it is not UTF-8."""
+    """A string field; it comes as bytes where it is not UTF-8."""
     if isinstance(value, bytes):
         raise ModelError(f"{what}: expected UTF-8 text, got the bytes {value[:40]!r}")
     return value
@@ -49,7 +49,7 @@ def shape_of(dims: Iterable[int], what: str) -> tuple[int, ...]:
     return shape
 
 
-def type_fact(proto: onnx.TypeProto, what: str) -> Fact:
+def type_fact(proto: TypeProto, what: str) -> Fact:
     """What a `TypeProto` declares; a type without content declares nothing.
 
     Sparse tensors and opaque types are facts of these kinds, which no operator takes.
@@ -69,7 +69,7 @@ def type_fact(proto: onnx.TypeProto, what: str) -> Fact:
     return Fact(kind=case.removesuffix("_type"))
 
 
-def _declared_shape(proto: onnx.TensorShapeProto, what: str) -> tuple[Dim, ...]:
+def _declared_shape(proto: TensorShapeProto, what: str) -> tuple[Dim, ...]:
     dims: list[Dim] = []
     for dim in proto.dim:
         if dim.HasField("dim_value"):

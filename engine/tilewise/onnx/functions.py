@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-import onnx
-
 from tilewise.errors import ModelError
 from tilewise.graph import Node
 from tilewise.onnx.fields import domain, text
+from tilewise.onnx.messages import FunctionProto, GraphProto, ModelProto, OperatorSetIdProto
 
 Key = tuple[str, str, str]
 """Domain, name and overload of a function."""
@@ -66,8 +65,8 @@ class Frame:
 class Functions:
     """The functions of one model, by key."""
 
-    def __init__(self, model: onnx.ModelProto) -> None:
-        self._table: dict[Key, onnx.FunctionProto] = {}
+    def __init__(self, model: ModelProto) -> None:
+        self._table: dict[Key, FunctionProto] = {}
         for proto in model.functions:
             name = text(proto.name, "function name")
             what = f"function {name!r}"
@@ -77,7 +76,7 @@ class Functions:
             self._table[key] = proto
         self._names = Names(value_names(model.graph) if self._table else ())
 
-    def find(self, key: Key) -> onnx.FunctionProto | None:
+    def find(self, key: Key) -> FunctionProto | None:
         return self._table.get(key)
 
     def enter(
@@ -114,7 +113,7 @@ class Functions:
 
 
 def _bind_outputs(
-    proto: onnx.FunctionProto, frame: Frame, outputs: list[str], what: str
+    proto: FunctionProto, frame: Frame, outputs: list[str], what: str
 ) -> list[tuple[str, str]]:
     """Give the function's outputs the caller's names; those that are inputs or come twice are left over."""
     left = []
@@ -129,7 +128,7 @@ def _bind_outputs(
     return left
 
 
-def opset_versions(imports: Iterable[onnx.OperatorSetIdProto], what: str) -> dict[str, int]:
+def opset_versions(imports: Iterable[OperatorSetIdProto], what: str) -> dict[str, int]:
     """Versions by domain; `ModelError` for one below 1 or two versions of one domain."""
     versions: dict[str, int] = {}
     for entry in imports:
@@ -149,7 +148,7 @@ def label(key: Key) -> str:
     return repr(f"{scope}.{name}" + (f":{overload}" if overload else ""))
 
 
-def value_names(graph: onnx.GraphProto) -> Iterator[str]:
+def value_names(graph: GraphProto) -> Iterator[str]:
     """Every value name in a graph and its subgraphs."""
     for value in (*graph.input, *graph.initializer):
         yield value.name

@@ -6,23 +6,28 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from typing import Any
 
 import numpy as np
-import onnx
-from google.protobuf.message import DecodeError
 
-from tilewise.errors import InputError, ModelError, TilewiseError
+from tilewise.errors import ModelError, TilewiseError
 from tilewise.graph import Fact, Graph, Node
 from tilewise.onnx.attributes import attribute_value
 from tilewise.onnx.external import ExternalFiles
 from tilewise.onnx.fields import domain, element_type, text, type_fact
 from tilewise.onnx.functions import Frame, Functions, Key, opset_versions
 from tilewise.onnx.legacy import upgrade
+from tilewise.onnx.messages import (
+    AttributeProto,
+    GraphProto,
+    ModelProto,
+    NodeProto,
+    ValueInfoProto,
+)
 from tilewise.onnx.schema import fill_defaults, max_opset
+from tilewise.onnx.source import Source, read
 from tilewise.onnx.tensors import sparse_array, tensor_array
 from tilewise.onnx.topology import arrange, captured, check_complete
-
-Source = str | os.PathLike | bytes | bytearray | memoryview | onnx.ModelProto
 
 MAX_INLINED = 1 << 32
 """Bytes that inlined functions may add, so that a small file cannot unfold without bound."""
@@ -50,41 +55,14 @@ def load_graph(source: Source, *, base_dir: str | os.PathLike | None = None) -> 
     Constant nodes become initializers, calls of model-local functions the functions' nodes; sparse
     initializers are made dense, attributes completed by the defaults of their opset, nodes sorted, forms
     older than opset 7 rewritten where that is possible.
+    Large initializers may be views of the mapped file or of the bytes (`tilewise.onnx.source.own` ends that).
     `Graph.inputs` are those that must be fed; graph inputs with an initializer are in `Graph.overridable`.
     Whether operators are supported is not looked at. `ModelError` for anything malformed, `InputError` for a
     source of another type.
     """
-    model, where, files = _read(source, base_dir)
+    model, where, files = read(source, base_dir)
     with _guard(where):
         return _graph_of(model, files)
-
-
-def _read(source: Source, base_dir: str | os.PathLike | None) -> tuple[onnx.ModelProto, str, ExternalFiles]:
-    if isinstance(source, onnx.ModelProto):
-        return source, "model", ExternalFiles(base_dir=base_dir)
-    if isinstance(source, bytes | bytearray | memoryview):
-        return _parse(bytes(source), "model"), "model", ExternalFiles(base_dir=base_dir)
-    if not isinstance(source, str | os.PathLike):
-        raise InputError(f"source: expected a path, bytes or onnx.ModelProto, got {type(source).__name__}")
-    path = os.fspath(source)
-    try:
-        with open(path, "rb") as file:
-            data = file.read()
-    except (OSError, ValueError) as error:
-        raise ModelError(f"expected a readable model file at {path!r}: {error}") from error
-    return _parse(data, path), path, ExternalFiles(path, base_dir)
-
-
-def _parse(data: bytes, where: str) -> onnx.ModelProto:
-    if not data:
-        raise ModelError(f"{where}: expected an ONNX model, got an empty file")
-    try:
-        return onnx.ModelProto.FromString(data)
-    except DecodeError as error:
-        raise ModelError(
-            f"{where}: expected an ONNX model, got {len(data)} bytes that protobuf cannot decode "
-            f"(truncated, corrupted or of another format): {error}"
-        ) from None
 
 
 @contextmanager
@@ -100,7 +78,7 @@ def _guard(where: str) -> Iterator[None]:
         raise ModelError(f"{where}: malformed model: {type(error).__name__}: {error}") from error
 
 
-def _graph_of(model: onnx.ModelProto, files: ExternalFiles) -> Graph:
+def _graph_of(model: ModelProto, files: ExternalFiles) -> Graph:
     if not model.HasField("graph"):
         raise ModelError("expected an ONNX model, got one without a graph (truncated, or of another format)")
     if model.ir_version < 1:
@@ -128,15 +106,15 @@ def _graph_of(model: onnx.ModelProto, files: ExternalFiles) -> Graph:
 class Importer:
     """Converts the graphs of one model."""
 
-    def __init__(self, model: onnx.ModelProto, files: ExternalFiles) -> None:
+    def __init__(self, model: ModelProto, files: ExternalFiles) -> None:
         self._files = files
         self._functions = Functions(model)
         self._inlined = 0
 
-    def graph(self, proto: onnx.GraphProto, frame: Frame, ir_version: int | None = None) -> Graph:
+    def graph(self, proto: GraphProto, frame: Frame, ir_version: int | None = None) -> Graph:
         """A graph in order, its captures known; `ir_version` is given for the model's own graph only."""
         graph = Graph(text(proto.name, "graph name"))
-        self._initializers(proto, frame, graph)
+        self._initializers(proto, frame, graph, borrow=ir_version is not None)
         for value in proto.value_info:
             self._declare(value, "value_info", frame, graph)
         graph.outputs = [self._declare(value, "output", frame, graph) for value in proto.output]
@@ -159,7 +137,7 @@ class Importer:
         arrange(graph)
         return graph
 
-    def _declare(self, value: onnx.ValueInfoProto, role: str, frame: Frame, graph: Graph) -> str:
+    def _declare(self, value: ValueInfoProto, role: str, frame: Frame, graph: Graph) -> str:
         """Note what the file says of a value's type; its name in the graph."""
         name = text(value.name, f"graph {graph.name!r}: {role}")
         if not name:
@@ -170,17 +148,17 @@ class Importer:
             graph.facts[name] = fact
         return name
 
-    def _initializers(self, proto: onnx.GraphProto, frame: Frame, graph: Graph) -> None:
+    def _initializers(self, proto: GraphProto, frame: Frame, graph: Graph, *, borrow: bool) -> None:
         for tensor in proto.initializer:
             name = text(tensor.name, "initializer")
-            array = tensor_array(tensor, self._files, f"initializer {name!r}")
+            array = tensor_array(tensor, self._files, f"initializer {name!r}", borrow=borrow)
             _add_constant(frame.name(name), array, graph)
         for sparse in proto.sparse_initializer:
             name = text(sparse.values.name, "sparse initializer")
             array = sparse_array(sparse, self._files, f"sparse initializer {name!r}")
             _add_constant(frame.name(name), array, graph)
 
-    def _add(self, proto: onnx.NodeProto, frame: Frame, graph: Graph) -> None:
+    def _add(self, proto: NodeProto, frame: Frame, graph: Graph) -> None:
         """Add a node, or what stands for it, to `graph`."""
         node = self._node(proto, frame)
         key = (node.domain, node.op_type, text(proto.overload, f"node {node.label!r}"))
@@ -202,7 +180,7 @@ class Importer:
         fill_defaults(node)
         graph.nodes.append(node)
 
-    def _node(self, proto: onnx.NodeProto, frame: Frame) -> Node:
+    def _node(self, proto: NodeProto, frame: Frame) -> Node:
         op_type = text(proto.op_type, "node: op_type")
         name = text(proto.name, f"node of type {op_type}: name")
         inputs = [frame.name(text(n, f"node {name!r} ({op_type}): input")) for n in proto.input]
@@ -216,7 +194,7 @@ class Importer:
         node.captures = captured(node)
         return node
 
-    def _attributes(self, proto: onnx.NodeProto, frame: Frame, what: str) -> dict[str, object]:
+    def _attributes(self, proto: NodeProto, frame: Frame, what: str) -> dict[str, object]:
         attrs: dict[str, object] = {}
         for attribute in proto.attribute:
             name = text(attribute.name, f"{what}: attribute")
@@ -234,19 +212,20 @@ class Importer:
                 attrs[name] = frame.attrs[reference]
         return attrs
 
-    def _attribute(self, proto: onnx.AttributeProto, frame: Frame, what: str) -> object:
+    def _attribute(self, proto: AttributeProto, frame: Frame, what: str) -> object:
         what = f"{what}: attribute {text(proto.name, what)!r}"
         return attribute_value(proto, what, partial(self._message, frame))
 
-    def _message(self, frame: Frame, message: object, what: str) -> object:
-        if isinstance(message, onnx.TensorProto):
-            return tensor_array(message, self._files, what)
-        if isinstance(message, onnx.SparseTensorProto):
-            return sparse_array(message, self._files, what)
-        if isinstance(message, onnx.GraphProto):
-            return self.graph(message, frame)
-        assert isinstance(message, onnx.TypeProto)
-        return type_fact(message, what)
+    def _message(self, frame: Frame, message: Any, what: str) -> object:
+        match type(message).__name__:
+            case "TensorProto":
+                return tensor_array(message, self._files, what)
+            case "SparseTensorProto":
+                return sparse_array(message, self._files, what)
+            case "GraphProto":
+                return self.graph(message, frame)
+            case _:
+                return type_fact(message, what)
 
     def _inline(self, key: Key, call: Node, outer: Frame, graph: Graph) -> None:
         function = self._functions.find(key)

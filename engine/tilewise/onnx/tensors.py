@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import onnx
 
 from tilewise.errors import ModelError
 from tilewise.onnx.external import ExternalFiles
 from tilewise.onnx.fields import element_type, shape_of, text
+from tilewise.onnx.messages import SparseTensorProto, TensorProto
+from tilewise.onnx.source import own
 
+_EXTERNAL = 1
 _STRING, _COMPLEX64, _COMPLEX128 = 8, 14, 15
 _BITS = {21: 4, 22: 4, 23: 4, 25: 2, 26: 2, 27: 6, 28: 6}
 """Bits of an element for the types that are packed, lowest bits first."""
@@ -30,12 +32,20 @@ _INT32_FIELD = ("int32_data", "int32")
 
 _DATA_FIELDS = ("float_data", "int32_data", "string_data", "int64_data", "double_data", "uint64_data")
 
+OWNED_BYTES = 1 << 16
+"""Tensors up to this size are copied at once: it costs less than the pages of the file that views would hold."""
+
 MAX_DENSE_BYTES = 1 << 31
 """Largest sparse tensor that is made dense: its size in memory is not bounded by that of the file."""
 
 
-def tensor_array(proto: onnx.TensorProto, files: ExternalFiles, what: str) -> np.ndarray:
-    """The content of a tensor, read-only where it is a view of the file; strings as `object` of `str`.
+def tensor_array(
+    proto: TensorProto, files: ExternalFiles, what: str, *, borrow: bool = False
+) -> np.ndarray:
+    """The content of a tensor, read-only where it is a view of a file; strings as `object` of `str`.
+
+    borrow: large raw data may stay a view of the model's bytes or its mapped file, of any alignment, which the caller
+    replaces through `own`. External data are views of their mapped file where their alignment allows it.
 
     `ModelError` for an unknown element type, bad dims, or data of another length than dims and type ask for.
     """
@@ -43,7 +53,7 @@ def tensor_array(proto: onnx.TensorProto, files: ExternalFiles, what: str) -> np
     shape = shape_of(proto.dims, what)
     if proto.HasField("segment"):
         raise ModelError(f"{what}: expected a whole tensor, got a segment of one")
-    if proto.data_location == onnx.TensorProto.EXTERNAL:
+    if proto.data_location == _EXTERNAL:
         if proto.data_type == _STRING:
             raise ModelError(f"{what}: expected strings inside the model, got external data")
         raw = files.read(proto, _nbytes(proto.data_type, dtype, shape), what)
@@ -54,11 +64,12 @@ def tensor_array(proto: onnx.TensorProto, files: ExternalFiles, what: str) -> np
     if len(filled) > 1:
         raise ModelError(f"{what}: expected one data field, got {' and '.join(filled)}")
     if filled == ["raw_data"]:
-        return _from_raw(proto, dtype, shape, what)
+        array = _from_raw(proto, dtype, shape, what)
+        return array if borrow and array.nbytes > OWNED_BYTES else own(array)
     return _from_field(proto, dtype, shape, what)
 
 
-def sparse_array(proto: onnx.SparseTensorProto, files: ExternalFiles, what: str) -> np.ndarray:
+def sparse_array(proto: SparseTensorProto, files: ExternalFiles, what: str) -> np.ndarray:
     """A sparse tensor made dense (ONNX SparseTensorProto: linear or coordinate indices)."""
     shape = shape_of(proto.dims, what)
     values = tensor_array(proto.values, files, f"{what}: values")
@@ -91,7 +102,7 @@ def _nbytes(elem_type: int, dtype: np.dtype, shape: tuple[int, ...]) -> int:
     return -(-math.prod(shape) * _BITS.get(elem_type, dtype.itemsize * 8) // 8)
 
 
-def _from_raw(proto: onnx.TensorProto, dtype: np.dtype, shape: tuple[int, ...], what: str) -> np.ndarray:
+def _from_raw(proto: TensorProto, dtype: np.dtype, shape: tuple[int, ...], what: str) -> np.ndarray:
     if proto.data_type == _STRING:
         raise ModelError(f"{what}: expected strings in string_data, got raw_data")
     raw = proto.raw_data
@@ -104,7 +115,7 @@ def _from_raw(proto: onnx.TensorProto, dtype: np.dtype, shape: tuple[int, ...], 
 
 
 def _from_bytes(
-    raw: np.ndarray, proto: onnx.TensorProto, dtype: np.dtype, shape: tuple[int, ...]
+    raw: np.ndarray, proto: TensorProto, dtype: np.dtype, shape: tuple[int, ...]
 ) -> np.ndarray:
     if proto.data_type in _BITS:
         return _unpack(raw, _BITS[proto.data_type], math.prod(shape)).view(dtype).reshape(shape)
@@ -113,7 +124,7 @@ def _from_bytes(
     return raw.view(dtype).reshape(shape)
 
 
-def _from_field(proto: onnx.TensorProto, dtype: np.dtype, shape: tuple[int, ...], what: str) -> np.ndarray:
+def _from_field(proto: TensorProto, dtype: np.dtype, shape: tuple[int, ...], what: str) -> np.ndarray:
     field, storage = _FIELDS.get(proto.data_type, _INT32_FIELD)
     data = getattr(proto, field)
     bits = _BITS.get(proto.data_type, 8)

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-import onnx.defs
-
 from tilewise import dtypes
 from tilewise.graph import Fact
+from tilewise.onnx.schema import VARIADIC, Parameter
 
-Parameter = onnx.defs.OpSchema.FormalParameter
-_VARIADIC = onnx.defs.OpSchema.FormalParameterOption.Variadic
 _NAMES = {"tensor": "tensor", "sequence": "seq", "optional": "optional", "map": "map"}
 
 
@@ -32,7 +29,7 @@ def parameters(formals: Sequence[Parameter], count: int) -> Iterator[Parameter]:
     for i in range(count):
         if i < len(formals):
             yield formals[i]
-        elif formals and formals[-1].option == _VARIADIC:
+        elif formals and formals[-1].option == VARIADIC:
             yield formals[-1]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -201,11 +202,17 @@ class Lowering:
 
 def aligned(array: np.ndarray, alignment: int = 64) -> np.ndarray:
     """A C-contiguous copy that starts on a cache line: vectors in it do not straddle two."""
-    block = np.empty(array.nbytes + alignment, np.uint8)
-    start = -block.ctypes.data % alignment
-    copy = block[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
+    copy = empty_aligned(array.shape, array.dtype, alignment)
     copy[...] = array
     return copy
+
+
+def empty_aligned(shape: Sequence[int], dtype: np.dtype, alignment: int = 64) -> np.ndarray:
+    """An uninitialized array that starts on a cache line."""
+    nbytes = math.prod(shape) * dtype.itemsize
+    block = np.empty(nbytes + alignment, np.uint8)
+    start = -block.ctypes.data % alignment
+    return block[start : start + nbytes].view(dtype).reshape(shape)
 
 
 def chunks(size: int, grain: int) -> int:

@@ -12,6 +12,7 @@ import numpy as np
 from tilewise.errors import InputError
 from tilewise.graph import Fact, Graph, Map
 from tilewise.graph.facts import Shape
+from tilewise.onnx.source import detach
 from tilewise.plan.builder import Builder
 from tilewise.plan.jit import check_jit, prepare, uses_kernels
 from tilewise.plan.locks import ForkSafeLock
@@ -142,6 +143,7 @@ class Model:
         self.threads = check_threads(threads)
         self.graph = graph
         self._source = source if graph.overridable else None
+        detach([graph] if self._source is None else [graph, self._source])
         self._native = native
         self._jit = check_jit(jit)
         self._runner = GraphRunner(graph, native, self._jit)
@@ -270,10 +272,6 @@ def load(source, threads: int | None = None, *, jit: str | None = None) -> Model
     for a wrong argument.
     """
     threads, jit = check_threads(threads), check_jit(jit)
-    if not isinstance(source, str | os.PathLike | bytes | bytearray | memoryview) and not hasattr(
-        source, "SerializeToString"
-    ):
-        raise InputError(f"source: expected a path, bytes or onnx.ModelProto, got {type(source).__name__}")
     from tilewise.onnx.check import load_checked
     from tilewise.passes import optimize
 

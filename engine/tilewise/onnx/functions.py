@@ -112,9 +112,7 @@ class Functions:
         return frame, _bind_outputs(proto, frame, call.outputs, what)
 
 
-def _bind_outputs(
-    proto: FunctionProto, frame: Frame, outputs: list[str], what: str
-) -> list[tuple[str, str]]:
+def _bind_outputs(proto: FunctionProto, frame: Frame, outputs: list[str], what: str) -> list[tuple[str, str]]:
     """Give the function's outputs the caller's names; those that are inputs or come twice are left over."""
     left = []
     for formal, actual in zip(proto.output, outputs, strict=False):

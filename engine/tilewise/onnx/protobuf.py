@@ -210,7 +210,11 @@ def _string(raw: memoryview) -> str | bytes:
         return bytes(raw)
 
 
-_CONVERT: dict[str, Callable[[memoryview], Any]] = {"string": _string, "bytes": bytes, "view": lambda raw: raw}
+_CONVERT: dict[str, Callable[[memoryview], Any]] = {
+    "string": _string,
+    "bytes": bytes,
+    "view": lambda raw: raw,
+}
 
 
 def _number(dtype: str) -> tuple[int, Callable[[Any], float]]:

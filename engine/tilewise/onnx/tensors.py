@@ -39,9 +39,7 @@ MAX_DENSE_BYTES = 1 << 31
 """Largest sparse tensor that is made dense: its size in memory is not bounded by that of the file."""
 
 
-def tensor_array(
-    proto: TensorProto, files: ExternalFiles, what: str, *, borrow: bool = False
-) -> np.ndarray:
+def tensor_array(proto: TensorProto, files: ExternalFiles, what: str, *, borrow: bool = False) -> np.ndarray:
     """The content of a tensor, read-only where it is a view of a file; strings as `object` of `str`.
 
     borrow: large raw data may stay a view of the model's bytes or its mapped file, of any alignment, which the caller
@@ -114,9 +112,7 @@ def _from_raw(proto: TensorProto, dtype: np.dtype, shape: tuple[int, ...], what:
     return _from_bytes(np.frombuffer(raw, np.uint8), proto, dtype, shape)
 
 
-def _from_bytes(
-    raw: np.ndarray, proto: TensorProto, dtype: np.dtype, shape: tuple[int, ...]
-) -> np.ndarray:
+def _from_bytes(raw: np.ndarray, proto: TensorProto, dtype: np.dtype, shape: tuple[int, ...]) -> np.ndarray:
     if proto.data_type in _BITS:
         return _unpack(raw, _BITS[proto.data_type], math.prod(shape)).view(dtype).reshape(shape)
     if dtype == np.bool_:

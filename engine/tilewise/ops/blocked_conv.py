@@ -9,7 +9,7 @@ import numpy as np
 
 from tilewise.ops.conv_problem import Problem, phase_image, phase_table
 from tilewise.ops.layout import BLOCKED, VECTOR, block_count, pack_channels
-from tilewise.ops.lowering import Arg, Lowering, Ref, chunks
+from tilewise.ops.lowering import Arg, Lowering, Ref, chunks, empty_aligned
 from tilewise.ops.tiles import TILE_ROWS, cut_tasks
 
 MAX_FILL = 1.5
@@ -51,18 +51,25 @@ def packed_bias(b: Lowering) -> Ref | int:
 
 def pack_pairs(w: np.ndarray, group: int) -> np.ndarray:
     """w (oC, C / group, *K) as [g][pair of blocks][block of C][tap][c][block][VECTOR], a last odd block alone."""
-    outs, depth = w.shape[0] // group, w.shape[1]
-    blocks = block_count(outs)
-    full = np.zeros((group, blocks * VECTOR, depth, int(np.prod(w.shape[2:]))), np.float32)
-    full[:, :outs] = w.reshape(group, outs, depth, -1)
-    segments = [full[:, :, c : c + VECTOR] for c in range(0, depth, VECTOR)]
-    # [g][block][VECTOR][k], with k in the order (block of C, tap, c)
-    rows = np.concatenate([s.swapaxes(2, 3).reshape(group, blocks * VECTOR, -1) for s in segments], axis=2)
-    rows = rows.reshape(group, blocks, VECTOR, -1).transpose(0, 3, 1, 2)
-    even = blocks // 2 * 2
-    k = rows.shape[1]
-    pairs = rows[:, :, :even].reshape(group, k, even // 2, 2 * VECTOR).swapaxes(1, 2)
-    return np.concatenate([pairs.reshape(group, -1), rows[:, :, even:].reshape(group, -1)], axis=1)
+    outs, depth, taps = w.shape[0] // group, w.shape[1], int(np.prod(w.shape[2:]))
+    k, whole, lanes = depth * taps, depth // VECTOR * VECTOR, block_count(outs) * VECTOR
+    w = w.reshape(group, outs, depth, taps)
+    out = empty_aligned((group, lanes * k), np.dtype(np.float32))
+    for first in range(0, outs, 2 * VECTOR):
+        rows, width = w[:, first : first + 2 * VECTOR], min(2 * VECTOR, lanes - first)
+        count = rows.shape[1]
+        pair = out[:, first * k : (first + width) * k].reshape(group, k, width)
+        blocks, tail, fill = (
+            pair[:, : whole * taps, :count],
+            pair[:, whole * taps :, :count],
+            pair[:, :, count:],
+        )
+        rows = rows.transpose(0, 3, 2, 1)
+        by_block = rows[:, :, :whole].reshape(group, taps, whole // VECTOR, VECTOR, count)
+        blocks.reshape(group, whole // VECTOR, taps, VECTOR, count)[...] = by_block.swapaxes(1, 2)
+        tail.reshape(group, taps, depth - whole, count)[...] = rows[:, :, whole:]
+        fill[...] = 0
+    return out
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +142,17 @@ def emit_blocked(b: Lowering, p: BlockedProduct) -> None:
     flops = 2 * w_floats * int(p.tiles[:, 2].sum())
     per_tile, per_pair = cut_tasks(p.images * p.groups, count, pairs, p.x_floats, w_floats, flops)
     tasks = p.images * p.groups * chunks(count, per_tile) * chunks(pairs, per_pair)
-    args: list[Arg] = [p.x, p.w, b.const(s.offsets), p.y, p.bias, p.residual, b.const(p.tiles), p.groups, blocks]
+    args: list[Arg] = [
+        p.x,
+        p.w,
+        b.const(s.offsets),
+        p.y,
+        p.bias,
+        p.residual,
+        b.const(p.tiles),
+        p.groups,
+        blocks,
+    ]
     args += [count, per_tile, per_pair, len(s.offsets), s.full, s.channels, s.tail, p.step, *p.gaps]
     args += [p.y_strides[1], *p.x_strides, *p.w_strides, p.y_strides[0], *p.activation]
     b.step("blocked_conv", tasks, *args)
@@ -187,7 +204,9 @@ def blocked_conv(b: Lowering, p: Problem, residual: Ref | int) -> None:
     flat = p.taps == 1 and p.stride == (1, 1, 1) and image.size == p.out
     places = p.out[0] * p.out[1] * p.out[2]
     tiles, gaps = (
-        (flat_tiles(places, image.unit), (0, 0)) if flat else row_tiles(p.out, p.stride, image.size, image.unit)
+        (flat_tiles(places, image.unit), (0, 0))
+        if flat
+        else row_tiles(p.out, p.stride, image.size, image.unit)
     )
     x_group = image.plane * (depth if plain else block_count(depth))
     emit_blocked(

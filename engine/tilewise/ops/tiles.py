@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tilewise.ops.layout import VECTOR
-from tilewise.ops.lowering import Arg, Ref
+from tilewise.ops.lowering import Arg, Ref, empty_aligned
 
 if TYPE_CHECKING:
     from tilewise.ops.lowering import Lowering
@@ -49,12 +49,13 @@ def pack_tiles(w: np.ndarray) -> np.ndarray:
     """[groups, rows, k] as float32 tiles of `tile_rows(rows)` rows, each [k][rows], end to end."""
     groups, rows, k = w.shape
     mr = tile_rows(rows)
-    full = rows // mr * mr
-    parts = [
-        w[:, :full].reshape(groups, rows // mr, mr, k).transpose(0, 1, 3, 2).reshape(groups, full * k),
-        w[:, full:].transpose(0, 2, 1).reshape(groups, (rows - full) * k),
-    ]
-    return np.ascontiguousarray(np.concatenate(parts, axis=1), np.float32)
+    count, left = divmod(rows, mr)
+    full = count * mr
+    out = empty_aligned((groups, rows * k), np.dtype(np.float32))
+    tiles, rest = out[:, : full * k], out[:, full * k :]
+    tiles.reshape(groups, count, k, mr)[...] = w[:, :full].reshape(groups, count, mr, k).transpose(0, 1, 3, 2)
+    rest.reshape(groups, k, left)[...] = w[:, full:].transpose(0, 2, 1)
+    return out
 
 
 def contiguous_panels(columns: int, stride: int = 0) -> Panels:

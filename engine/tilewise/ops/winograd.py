@@ -12,12 +12,11 @@ from tilewise.ops.blocked_conv import (
     accepts_blocked,
     emit_blocked,
     flat_tiles,
-    pack_pairs,
     packed_bias,
 )
 from tilewise.ops.conv_problem import Problem
 from tilewise.ops.layout import BLOCKED, VECTOR, block_count
-from tilewise.ops.lowering import Lowering, Ref
+from tilewise.ops.lowering import Lowering, Ref, empty_aligned
 
 WEIGHTS = np.array(
     [
@@ -51,9 +50,17 @@ def accepts_winograd(p: Problem, b: Lowering) -> bool:
 
 
 def transform_weights(w: np.ndarray) -> np.ndarray:
-    """[oC, C, 3, 3] to the pairs of blocks of G w G^T, 36 products one after the other."""
-    planes = np.einsum("ri,ocij,sj->rsoc", WEIGHTS, w.astype(np.float64), WEIGHTS, optimize=True)
-    return pack_pairs(planes.reshape(36 * w.shape[0], w.shape[1], 1).astype(np.float32), 36)
+    """[oC, C, 3, 3] to pairs of blocks (`pack_pairs`) of G w G^T, 36 products end to end, computed in float64."""
+    outs, depth = w.shape[:2]
+    lanes, both = block_count(outs) * VECTOR, np.kron(WEIGHTS, WEIGHTS)
+    out = empty_aligned((36, lanes * depth), np.dtype(np.float32))
+    for first in range(0, outs, 2 * VECTOR):
+        rows = w[first : first + 2 * VECTOR].reshape(-1, depth, 9)
+        taps = np.zeros((9, depth, min(2 * VECTOR, lanes - first)))
+        taps[:, :, : len(rows)] = rows.transpose(2, 1, 0)
+        place = slice(first * depth, first * depth + taps[0].size)
+        np.matmul(both, taps.reshape(9, -1), out=out[:, place], casting="same_kind")
+    return out
 
 
 def winograd_conv(b: Lowering, p: Problem, residual: Ref | int) -> None:

@@ -103,15 +103,16 @@ def _fold_into_convolution(rewriter: Rewriter, conv: Node, affine: Affine) -> No
     if affine.factor.size not in (1, channels):
         return None
     factor = np.broadcast_to(affine.factor, (channels,))
+    scale = factor.astype(np.promote_types(w.dtype, np.float32))
     start = weights[1].astype(np.float64) if len(weights) > 1 else np.zeros(channels)
     if conv.op_type == "Conv":
-        scaled = w * factor.reshape(-1, *[1] * (w.ndim - 1))
+        scaled = w * scale.reshape(-1, *[1] * (w.ndim - 1))
     else:
         by_group = w.reshape(groups, -1, *w.shape[1:])
-        scaled = (by_group * factor.reshape(groups, 1, -1, *[1] * (w.ndim - 2))).reshape(w.shape)
+        scaled = (by_group * scale.reshape(groups, 1, -1, *[1] * (w.ndim - 2))).reshape(w.shape)
     bias = (start * factor + affine.shift).astype(w.dtype)
     name = conv.inputs[1]
-    new_w = rewriter.add_constant(f"{name}.folded", scaled.astype(w.dtype))
+    new_w = rewriter.add_constant(f"{name}.folded", scaled.astype(w.dtype, copy=False))
     return replace(conv, inputs=[conv.inputs[0], new_w, rewriter.add_constant(f"{name}.bias", bias)])
 
 

@@ -6,6 +6,8 @@ imported only when one of them is met.
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 
 _NUMPY = {
@@ -72,6 +74,7 @@ def to_onnx(dtype: np.dtype) -> int:
     raise KeyError(name)
 
 
+@cache
 def onnx_name(dtype: np.dtype) -> str:
     """ONNX's name of an element type, as in `tensor(float)`."""
     name = "object" if dtype.kind in "OUS" else dtype.name

@@ -13,7 +13,6 @@ from tilewise.onnx.load import load_graph
 from tilewise.onnx.schema import (
     MIN_OPSET,
     SINGLE,
-    Attribute,
     Schema,
     find_schema,
     is_default,
@@ -27,8 +26,8 @@ from tilewise.onnx.types import conflict, parameters, wrong_types
 from tilewise.ops.base import Op
 from tilewise.ops.inference import infer
 from tilewise.ops.table import lookup
-from tilewise.passes.expand_gradient import expand_gradient
 
+_GRADIENT = ("ai.onnx.preview.training", "Gradient")
 _KINDS = ("tensor", "sequence", "optional", "map")
 
 _PYTHON_TYPES: dict[str, tuple[type, type | None]] = {
@@ -71,17 +70,24 @@ def load_checked(source: Source, *, base_dir: str | os.PathLike | None = None) -
         raise UnsupportedError(check.findings)
     if check.conflicts:
         raise check.conflicts[0]
-    expand_gradient(graph)
+    if _GRADIENT in check.operators:
+        from tilewise.passes.expand_gradient import expand_gradient
+
+        expand_gradient(graph)
     infer(graph, {name: graph.facts.get(name, UNKNOWN) for name in graph.inputs})
     return graph
 
 
 class Check:
-    """One walk over a graph: `findings` that are not supported, `conflicts` of types, in graph order."""
+    """One walk over a graph: `findings` that are not supported, `conflicts` of types, in graph order.
+
+    operators: domain and type of all nodes, in subgraphs too.
+    """
 
     def __init__(self, graph: Graph) -> None:
         self.findings: list[Unsupported] = []
         self.conflicts: list[ShapeError] = []
+        self.operators: set[tuple[str, str]] = set()
         self._model(graph)
         self._graph(graph, {})
 
@@ -106,6 +112,7 @@ class Check:
 
     def _node(self, node: Node, facts: Facts, graph: Graph) -> None:
         known = len(self.findings)
+        self.operators.add((node.domain, node.op_type))
         for _, inner in subgraphs(node):
             self._graph(inner, facts)
         schema = find_schema(node.op_type, node.version, node.domain)

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from tilewise.onnx.protobuf import Message, link
 
 
 class StringStringEntryProto(Message):
-    FIELDS = {1: ("key", "string"), 2: ("value", "string")}
+    FIELDS: ClassVar = {1: ("key", "string"), 2: ("value", "string")}
 
 
 class OperatorSetIdProto(Message):
-    FIELDS = {1: ("domain", "string"), 2: ("version", "int64")}
+    FIELDS: ClassVar = {1: ("domain", "string"), 2: ("version", "int64")}
 
 
 class Segment(Message):
-    FIELDS = {1: ("begin", "int64"), 2: ("end", "int64")}
+    FIELDS: ClassVar = {1: ("begin", "int64"), 2: ("end", "int64")}
 
 
 class TensorProto(Message):
-    FIELDS = {
+    FIELDS: ClassVar = {
         1: ("dims", "repeated int64"),
         2: ("data_type", "int32"),
         3: ("segment", "Segment"),
@@ -36,38 +38,42 @@ class TensorProto(Message):
 
 
 class SparseTensorProto(Message):
-    FIELDS = {1: ("values", "TensorProto"), 2: ("indices", "TensorProto"), 3: ("dims", "repeated int64")}
+    FIELDS: ClassVar = {
+        1: ("values", "TensorProto"),
+        2: ("indices", "TensorProto"),
+        3: ("dims", "repeated int64"),
+    }
 
 
 class Dimension(Message):
-    FIELDS = {1: ("dim_value", "int64"), 2: ("dim_param", "string")}
+    FIELDS: ClassVar = {1: ("dim_value", "int64"), 2: ("dim_param", "string")}
     ONEOF = frozenset({"dim_value", "dim_param"})
 
 
 class TensorShapeProto(Message):
-    FIELDS = {1: ("dim", "repeated Dimension")}
+    FIELDS: ClassVar = {1: ("dim", "repeated Dimension")}
 
 
 class TensorType(Message):
-    FIELDS = {1: ("elem_type", "int32"), 2: ("shape", "TensorShapeProto")}
+    FIELDS: ClassVar = {1: ("elem_type", "int32"), 2: ("shape", "TensorShapeProto")}
 
 
 class ElementType(Message):
     """What a sequence or an optional holds."""
 
-    FIELDS = {1: ("elem_type", "TypeProto")}
+    FIELDS: ClassVar = {1: ("elem_type", "TypeProto")}
 
 
 class MapType(Message):
-    FIELDS = {1: ("key_type", "int32"), 2: ("value_type", "TypeProto")}
+    FIELDS: ClassVar = {1: ("key_type", "int32"), 2: ("value_type", "TypeProto")}
 
 
 class OpaqueType(Message):
-    FIELDS = {1: ("domain", "string"), 2: ("name", "string")}
+    FIELDS: ClassVar = {1: ("domain", "string"), 2: ("name", "string")}
 
 
 class TypeProto(Message):
-    FIELDS = {
+    FIELDS: ClassVar = {
         1: ("tensor_type", "TensorType"),
         4: ("sequence_type", "ElementType"),
         5: ("map_type", "MapType"),
@@ -79,11 +85,11 @@ class TypeProto(Message):
 
 
 class ValueInfoProto(Message):
-    FIELDS = {1: ("name", "string"), 2: ("type", "TypeProto")}
+    FIELDS: ClassVar = {1: ("name", "string"), 2: ("type", "TypeProto")}
 
 
 class AttributeProto(Message):
-    FIELDS = {
+    FIELDS: ClassVar = {
         1: ("name", "string"),
         2: ("f", "float"),
         3: ("i", "int64"),
@@ -105,7 +111,7 @@ class AttributeProto(Message):
 
 
 class NodeProto(Message):
-    FIELDS = {
+    FIELDS: ClassVar = {
         1: ("input", "repeated string"),
         2: ("output", "repeated string"),
         3: ("name", "string"),
@@ -117,7 +123,7 @@ class NodeProto(Message):
 
 
 class GraphProto(Message):
-    FIELDS = {
+    FIELDS: ClassVar = {
         1: ("node", "repeated NodeProto"),
         2: ("name", "string"),
         5: ("initializer", "repeated TensorProto"),
@@ -130,7 +136,7 @@ class GraphProto(Message):
 
 
 class FunctionProto(Message):
-    FIELDS = {
+    FIELDS: ClassVar = {
         1: ("name", "string"),
         4: ("input", "repeated string"),
         5: ("output", "repeated string"),
@@ -144,7 +150,7 @@ class FunctionProto(Message):
 
 
 class ModelProto(Message):
-    FIELDS = {
+    FIELDS: ClassVar = {
         1: ("ir_version", "int64"),
         2: ("producer_name", "string"),
         3: ("producer_version", "string"),

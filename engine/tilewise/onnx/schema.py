@@ -107,19 +107,16 @@ def schemas(op_type: str, domain: str) -> Sequence[Schema]:
 
 
 def _schema(since: int, deprecated: int, counts: list[int], inputs: list, attributes: dict) -> Schema:
-    return Schema(
-        since,
-        bool(deprecated),
-        *counts,
-        inputs=[
-            Parameter(name, option, _types(types), type_str, bool(homogeneous))
-            for name, option, types, type_str, homogeneous in inputs
-        ],
-        attributes={
-            name: Attribute(kind, bool(required), default)
-            for name, (kind, required, default) in attributes.items()
-        },
-    )
+    formals = [
+        Parameter(name, option, _types(types), type_str, bool(homogeneous))
+        for name, option, types, type_str, homogeneous in inputs
+    ]
+    known = {
+        name: Attribute(kind, bool(required), default)
+        for name, (kind, required, default) in attributes.items()
+    }
+    min_input, max_input, min_output, max_output = counts
+    return Schema(since, bool(deprecated), min_input, max_input, min_output, max_output, formals, known)
 
 
 @cache

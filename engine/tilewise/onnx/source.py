@@ -24,6 +24,8 @@ Source: TypeAlias = "str | os.PathLike | bytes | bytearray | memoryview | onnx.M
 
 CHUNK = 8 << 20
 """Bytes of a file that are copied at a time."""
+SMALL_BYTES = 1 << 16
+"""Up to this size the pages of the file that an array lies on are not worth giving back."""
 
 
 def read(source: Any, base_dir: str | os.PathLike | None) -> tuple[ModelProto, str, ExternalFiles]:
@@ -73,7 +75,7 @@ def _parse(data: memoryview, where: str) -> ModelProto:
 
 
 def own(array: np.ndarray) -> np.ndarray:
-    """`array`, or an aligned copy where it is a view of a model's bytes or mapped file.
+    """`array`, or a copy where it is a view of a model's bytes or mapped file.
 
     What has been copied from a map leaves the memory of the process at once.
     """
@@ -82,6 +84,8 @@ def own(array: np.ndarray) -> np.ndarray:
         root = root.base
     if not isinstance(root, memoryview):
         return array
+    if array.nbytes <= SMALL_BYTES:
+        return array.copy()
     if isinstance(root.obj, mmap.mmap) and array.flags.c_contiguous:
         return _moved(array, root.obj)
     return aligned(array)

@@ -10,7 +10,7 @@ from tilewise.errors import ModelError
 from tilewise.onnx.external import ExternalFiles
 from tilewise.onnx.fields import element_type, shape_of, text
 from tilewise.onnx.messages import SparseTensorProto, TensorProto
-from tilewise.onnx.source import own
+from tilewise.onnx.source import SMALL_BYTES, own
 
 _EXTERNAL = 1
 _STRING, _COMPLEX64, _COMPLEX128 = 8, 14, 15
@@ -31,9 +31,6 @@ _INT32_FIELD = ("int32_data", "int32")
 """Where all other types are stored when not in `raw_data`."""
 
 _DATA_FIELDS = ("float_data", "int32_data", "string_data", "int64_data", "double_data", "uint64_data")
-
-OWNED_BYTES = 1 << 16
-"""Tensors up to this size are copied at once: it costs less than the pages of the file that views would hold."""
 
 MAX_DENSE_BYTES = 1 << 31
 """Largest sparse tensor that is made dense: its size in memory is not bounded by that of the file."""
@@ -63,7 +60,7 @@ def tensor_array(proto: TensorProto, files: ExternalFiles, what: str, *, borrow:
         raise ModelError(f"{what}: expected one data field, got {' and '.join(filled)}")
     if filled == ["raw_data"]:
         array = _from_raw(proto, dtype, shape, what)
-        return array if borrow and array.nbytes > OWNED_BYTES else own(array)
+        return array if borrow and array.nbytes > SMALL_BYTES else own(array)
     return _from_field(proto, dtype, shape, what)
 
 

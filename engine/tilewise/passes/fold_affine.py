@@ -6,8 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tilewise.graph import UNKNOWN, Fact, Graph, Node
-from tilewise.ops.inference import infer
+from tilewise.graph import Graph, Node
 from tilewise.passes.rewrite import Rewriter
 
 _KINDS = ("BatchNormalization", "Mul", "Add", "Sub", "Div")
@@ -27,12 +26,11 @@ def fold_affine(graph: Graph) -> None:
 
     Conv and ConvTranspose get w * factor and b * factor + shift, a batch normalization new scale and bias.
     """
-    facts = infer(graph, {name: graph.facts.get(name, UNKNOWN) for name in graph.inputs})
     rewriter = Rewriter(graph)
     for node in rewriter.nodes():
         if node.domain or node.op_type not in _KINDS:
             continue
-        affine = _batch_norm(rewriter, node) or _arithmetic(rewriter, node, facts)
+        affine = _batch_norm(rewriter, node) or _arithmetic(rewriter, node)
         producer = None if affine is None else rewriter.producer(affine.x)
         if affine is None or producer is None or not rewriter.only_read_by(affine.x, node):
             continue
@@ -54,14 +52,17 @@ def _batch_norm(rewriter: Rewriter, node: Node) -> Affine | None:
     return Affine(node.inputs[0], factor, bias - mean * factor)
 
 
-def _arithmetic(rewriter: Rewriter, node: Node, facts: dict[str, Fact]) -> Affine | None:
+def _arithmetic(rewriter: Rewriter, node: Node) -> Affine | None:
     """One operation with a constant that has one value for each channel, or one for all."""
     if node.op_type == "BatchNormalization":
         return None
     constants = [rewriter.constant(name) for name in node.inputs]
     i = 0 if constants[0] is not None else 1
-    value = _per_channel(constants[i], facts[node.inputs[1 - i]].rank)
-    if value is None or constants[1 - i] is not None or (i == 0 and node.op_type in ("Sub", "Div")):
+    constant = constants[i]
+    if constant is None or constants[1 - i] is not None or (i == 0 and node.op_type in ("Sub", "Div")):
+        return None
+    value = _per_channel(constant, rewriter.fact(node.inputs[1 - i]).rank)
+    if value is None:
         return None
     one, zero = np.ones_like(value), np.zeros_like(value)
     factor, shift = {
@@ -73,9 +74,9 @@ def _arithmetic(rewriter: Rewriter, node: Node, facts: dict[str, Fact]) -> Affin
     return None if factor is None else Affine(node.inputs[1 - i], factor, shift)
 
 
-def _per_channel(value: np.ndarray | None, rank: int | None) -> np.ndarray | None:
+def _per_channel(value: np.ndarray, rank: int | None) -> np.ndarray | None:
     """(C,) from a constant that spreads along axis 1 of a tensor of `rank` alone, (1,) from a scalar."""
-    if value is None or rank is None or value.dtype.kind != "f" or value.ndim > rank:
+    if rank is None or value.dtype.kind != "f" or value.ndim > rank:
         return None
     shape = (1,) * (rank - value.ndim) + value.shape
     if value.size == 1:

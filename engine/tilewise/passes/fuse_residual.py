@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from tilewise.graph import UNKNOWN, Fact, Graph, Node
-from tilewise.ops.inference import infer
+from tilewise.graph import Fact, Graph, Node
 from tilewise.passes.rewrite import Rewriter
 
 
@@ -11,15 +10,14 @@ def fuse_residual(graph: Graph) -> None:
     """Add(Conv(x), r), or Sum of two, becomes FusedConv(x, w, b, r) where r has the shape of its result."""
     if not any(_is_conv(node) for node in graph.nodes):
         return
-    facts = infer(graph, {name: graph.facts.get(name, UNKNOWN) for name in graph.inputs})
     rewriter = Rewriter(graph)
     for add in rewriter.nodes():
         if not add.domain and add.op_type in ("Add", "Sum") and len(add.inputs) == 2:
-            _fuse(rewriter, add, facts)
+            _fuse(rewriter, add)
     rewriter.finish()
 
 
-def _fuse(rewriter: Rewriter, add: Node, facts: dict[str, Fact]) -> None:
+def _fuse(rewriter: Rewriter, add: Node) -> None:
     producers = [rewriter.producer(name) for name in add.inputs]
     found = [
         (rewriter.position(conv), i, conv)
@@ -27,7 +25,7 @@ def _fuse(rewriter: Rewriter, add: Node, facts: dict[str, Fact]) -> None:
         if conv is not None and _is_conv(conv)
         if rewriter.only_read_by(add.inputs[i], add) and add.inputs[0] != add.inputs[1]
     ]
-    if not found or not _same_shape(*(facts[name] for name in add.inputs)):
+    if not found or not _same_shape(*(rewriter.fact(name) for name in add.inputs)):
         return
     _, i, conv = max(found, key=lambda f: f[0])
     inputs = [*conv.inputs, *[""] * (3 - len(conv.inputs)), add.inputs[1 - i]]

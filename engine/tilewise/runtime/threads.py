@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import operator
 import os
-from pathlib import Path
 from typing import SupportsIndex
 
 from tilewise.errors import InputError
 
-CGROUP_ROOT = Path("/sys/fs/cgroup")
-MEMBERSHIP = Path("/proc/self/cgroup")
+StrPath = str | os.PathLike[str]
+
+CGROUP_ROOT = "/sys/fs/cgroup"
+MEMBERSHIP = "/proc/self/cgroup"
 
 
 def default_threads() -> int:
@@ -30,43 +31,40 @@ def check_threads(threads: SupportsIndex | None) -> int:
     return operator.index(threads)
 
 
-def cgroup_quota(root: Path = CGROUP_ROOT, membership: Path = MEMBERSHIP) -> float | None:
+def cgroup_quota(root: StrPath = CGROUP_ROOT, membership: StrPath = MEMBERSHIP) -> float | None:
     """CPUs granted by the tightest quota above this process (cgroup v2 cpu.max, v1 cfs quota), None without one."""
-    quotas = [q for path in _groups(root, membership) if (q := _quota(path)) is not None]
+    quotas = [q for path in _groups(os.fspath(root), membership) if (q := _quota(path)) is not None]
     return min(quotas, default=None)
 
 
-def _groups(root: Path, membership: Path) -> list[Path]:
+def _groups(root: str, membership: StrPath) -> list[str]:
     """Directories that may hold a quota: this process's group and all above it, in v2 and in v1's cpu hierarchy."""
-    try:
-        lines = membership.read_text().splitlines()
-    except OSError:
-        lines = []
-    found = [root, root / "cpu", root / "cpu,cpuacct"]
-    for line in lines:
+    found = [root, f"{root}/cpu", f"{root}/cpu,cpuacct"]
+    for line in (_read(membership) or "").splitlines():
         _, _, rest = line.partition(":")
         controllers, _, path = rest.partition(":")
         if controllers and "cpu" not in controllers.split(","):
             continue
-        for base in (root,) if not controllers else (root / "cpu", root / controllers):
-            group = base / path.lstrip("/")
-            while group != base and base in group.parents:
-                found.append(group)
-                group = group.parent
+        names = [name for name in path.split("/") if name]
+        for base in (root,) if not controllers else (f"{root}/cpu", f"{root}/{controllers}"):
+            found += ["/".join((base, *names[:depth])) for depth in range(len(names), 0, -1)]
     return found
 
 
-def _quota(group: Path) -> float | None:
+def _quota(group: str) -> float | None:
+    words = (_read(f"{group}/cpu.max") or "").split()[:2]
+    if len(words) < 2:
+        words = [_read(f"{group}/cpu.cfs_{name}_us") or "" for name in ("quota", "period")]
     try:
-        quota, period = (group / "cpu.max").read_text().split()[:2]
-    except (OSError, ValueError):
-        try:
-            quota = (group / "cpu.cfs_quota_us").read_text()
-            period = (group / "cpu.cfs_period_us").read_text()
-        except OSError:
-            return None
-    try:
-        cpus = float(quota) / float(period)
+        cpus = float(words[0]) / float(words[1])
     except (ValueError, ZeroDivisionError):  # "max" grants everything
         return None
     return cpus if cpus > 0 else None
+
+
+def _read(path: StrPath) -> str | None:
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read()
+    except (OSError, ValueError):
+        return None

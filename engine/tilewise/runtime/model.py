@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -275,8 +277,22 @@ def load(source, threads: int | None = None, *, jit: str | None = None) -> Model
     from tilewise.passes import optimize
 
     prepare(jit)
-    graph = load_checked(source)
-    return Model(optimize(graph), threads, source=graph, jit=jit)
+    with _no_cyclic_garbage():
+        graph = load_checked(source)
+        return Model(optimize(graph), threads, source=graph, jit=jit)
+
+
+@contextmanager
+def _no_cyclic_garbage() -> Iterator[None]:
+    """No search for cycles meanwhile: loading makes many objects and few cycles, and each search visits them all."""
+    if not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def _rebuild(graph: Graph, threads: int, native: bool, source: Graph | None, jit: str) -> Model:

@@ -269,6 +269,7 @@ def load(source, threads: int | None = None, *, jit: str | None = None) -> Model
     jit: for installations without extension modules, whose kernels are compiled once and kept on disk: "background"
     runs in NumPy until they are ready, "wait" waits for them now, "off" does without. None means what the environment
     variable TILEWISE_JIT says, or "background".
+    The model keeps nothing of the source but external data, whose files stay mapped and must not be changed in place.
     Raises `ModelError` for a malformed model, `UnsupportedError` listing all that cannot be run, `InputError`
     for a wrong argument.
     """

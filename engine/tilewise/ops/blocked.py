@@ -53,9 +53,7 @@ def pool_blocked(b: Lowering, windows: Windows, maximum: bool, counts: Sequence[
     planes = shape[0] * block_count(shape[1])
     grain = max(1, min(oh, GRAIN // (ow * VECTOR * math.prod(windows.kernel))))
     sizes = (planes, h, w, oh, ow, sh, sw, dh, dw, ph, pw, grain, int(maximum), rows, columns)
-    b.step(
-        "blocked_pool", planes * chunks(oh, grain), b.output(0, BLOCKED), b.input(0, BLOCKED), *sizes
-    )
+    b.step("blocked_pool", planes * chunks(oh, grain), b.output(0, BLOCKED), b.input(0, BLOCKED), *sizes)
     return True
 
 
@@ -91,7 +89,17 @@ def affine_blocked(
     shape = b.ins[x].shape
     blocks, places = block_count(shape[1]), math.prod(shape[2:])
     grain = min(places, max(1, GRAIN // VECTOR))
-    args = (b.output(0, BLOCKED), b.input(x, BLOCKED), scale, shift, *strides, blocks, places, grain, *activation)
+    args = (
+        b.output(0, BLOCKED),
+        b.input(x, BLOCKED),
+        scale,
+        shift,
+        *strides,
+        blocks,
+        places,
+        grain,
+        *activation,
+    )
     b.step("blocked_affine", shape[0] * blocks * chunks(places, grain), *args)
     b.inplace(0, x, BLOCKED)
 
@@ -101,9 +109,7 @@ def channel_constant(b: Lowering, values: np.ndarray) -> Ref:
     return b.const(pack_channels(values))
 
 
-def blocked_operands(
-    b: Lowering, operands: Sequence[int]
-) -> tuple[list[Ref], list[Shape], Shape] | None:
+def blocked_operands(b: Lowering, operands: Sequence[int]) -> tuple[list[Ref], list[Shape], Shape] | None:
     """Refs, dims of their memory, and those of output 0, such that operands broadcast to it in blocked layout.
 
     None where none of them lies so, or one cannot be brought there.

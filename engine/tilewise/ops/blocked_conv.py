@@ -286,7 +286,16 @@ def blocked_depthwise(b: Lowering, p: Problem, residual: Ref | int) -> None:
     weights = b.packed(1, "depthwise", lambda: _pack_taps(b.value(1)))
     tasks = p.n * blocks * chunks(p.out[1], rows) * chunks(p.out[2], columns)
     args: list[Arg] = [b.input(0, BLOCKED), weights, b.output(0, BLOCKED), packed_bias(b), residual, blocks]
-    args += [*p.size[1:], *p.out[1:], *p.kernel[1:], *p.stride[1:], *p.dilation[1:], *p.pad[1:], rows, columns]
+    args += [
+        *p.size[1:],
+        *p.out[1:],
+        *p.kernel[1:],
+        *p.stride[1:],
+        *p.dilation[1:],
+        *p.pad[1:],
+        rows,
+        columns,
+    ]
     b.step("blocked_depthwise", tasks, *args, *p.activation)
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product as cartesian
 
 import numpy as np
 
@@ -14,6 +16,10 @@ from tilewise.ops.tiles import TILE_ROWS, cut_tasks
 
 MAX_FILL = 1.5
 """Output channels with the filled-up lanes over those without, at most."""
+REGION_GAIN = 0.8
+"""Share of the cost, at most, that is left when taps in the padding are left out, for this to be done."""
+SHORT_ROW = 6
+"""Places below which a row takes no less time."""
 ROW_FLOATS = 16384
 """Floats that a task of padding writes, about."""
 TASK_PLACES = 1024
@@ -76,30 +82,99 @@ def pack_pairs(w: np.ndarray, group: int) -> np.ndarray:
 class Segments:
     """The runs of neighbouring channels that make up a sum.
 
-    offsets: where each lies, in floats from the first tap of an output's place. full: how many have `channels`
-    channels; the others have `tail`.
+    offsets: where each lies, in floats from the first tap of an output's place. before: how many channels stand before
+    it in the weights. full: how many have `channels` channels; the others have `tail`.
     """
 
     offsets: np.ndarray
+    before: np.ndarray
     full: int
     channels: int
     tail: int
 
     @staticmethod
-    def of_blocks(depth: int, taps: np.ndarray, plane: int) -> Segments:
-        """Over blocks of channels `plane` floats apart, `taps` places in each."""
+    def of_blocks(depth: int, taps: Taps, plane: int) -> Segments:
+        """Over the blocks of `depth` channels, `plane` floats apart."""
         blocks, tail = block_count(depth), depth % VECTOR
-        offsets = (np.arange(blocks)[:, None] * plane + taps * VECTOR).ravel()
-        return Segments(offsets, depth // VECTOR * len(taps), VECTOR, tail)
+        offsets = np.arange(blocks)[:, None] * plane + taps.places * VECTOR
+        size = np.full(blocks, VECTOR)
+        size[depth // VECTOR :] = tail
+        before = (np.arange(blocks) * VECTOR * taps.all)[:, None] + taps.order * size[:, None]
+        return Segments(offsets.ravel(), before.ravel(), depth // VECTOR * len(taps.order), VECTOR, tail)
+
+    @staticmethod
+    def of_planes(depth: int, taps: Taps, plane: int, run: int) -> Segments:
+        """Over `depth` channels in plain layout, `plane` floats apart, every `run` taps side by side."""
+        offsets = np.arange(depth)[:, None] * plane + taps.places[::run]
+        before = np.arange(depth)[:, None] * taps.all + taps.order[::run]
+        return Segments(offsets.ravel(), before.ravel(), offsets.size, run, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Taps:
+    """Taps of a window: how many places each lies from the first, where each stands among `all`."""
+
+    places: np.ndarray
+    order: np.ndarray
+    all: int
+
+    @staticmethod
+    def of(p: Problem, ranges: Sequence[tuple[int, int]], size: Sequence[int]) -> Taps:
+        """Those with indices in `ranges` along each axis, over an image of `size`."""
+        d, h, w = np.meshgrid(*(np.arange(lo, hi) for lo, hi in ranges), indexing="ij")
+        order = ((d * p.kernel[1] + h) * p.kernel[2] + w).ravel()
+        d, h, w = ((k - lo) * by for k, (lo, _), by in zip((d, h, w), ranges, p.dilation, strict=True))
+        return Taps(((d * size[1] + h) * size[2] + w).ravel(), order, p.taps)
+
+
+ONE_TAP = Taps(np.zeros(1, np.int64), np.zeros(1, np.int64), 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """Outputs [start, stop) along each axis that all read the taps [first, last) along it."""
+
+    start: tuple[int, ...]
+    stop: tuple[int, ...]
+    taps: tuple[tuple[int, int], ...]
+
+    @property
+    def out(self) -> tuple[int, ...]:
+        return tuple(b - a for a, b in zip(self.start, self.stop, strict=True))
+
+    @property
+    def cost(self) -> int:
+        """Outputs times taps, short rows counted as longer ones, which take as long."""
+        depth, height, width = self.out
+        return depth * height * max(width, SHORT_ROW) * math.prod(b - a for a, b in self.taps)
+
+
+def live_regions(p: Problem) -> list[Region]:
+    """The outputs by the taps that read inside x; all others would add zeros."""
+    axes = []
+    for i in range(3):
+        at = np.arange(p.out[i]) * p.stride[i] - p.pad[i]
+        first = np.clip(-(at // p.dilation[i]), 0, p.kernel[i])
+        last = np.clip(-((at - p.size[i]) // p.dilation[i]), first, p.kernel[i])
+        cuts = np.flatnonzero(np.diff(first) | np.diff(last)) + 1
+        starts, stops = [0, *cuts.tolist()], [*cuts.tolist(), p.out[i]]
+        axes.append([(a, b, int(first[a]), int(last[a])) for a, b in zip(starts, stops, strict=True)])
+    regions = []
+    for axis in cartesian(*axes):
+        start, stop, lo, hi = zip(*axis, strict=True)
+        regions.append(Region(start, stop, tuple(zip(lo, hi, strict=True))))
+    return regions
 
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """The image that the taps of a convolution read: D, H, W of a plane, floats from place to place, and where it lies."""
+    """The image that the taps of a convolution read: where it lies, D, H, W of a plane, floats from place to
+    place, and how far its start lies before that of x."""
 
     ref: Ref
     size: tuple[int, int, int]
     unit: int
+    begin: tuple[int, int, int]
 
     @property
     def plane(self) -> int:
@@ -110,7 +185,8 @@ class Image:
 class BlockedProduct:
     """y[n, g, block, place] = act(sum over segments of w * x + bias + residual), see kernel `blocked_conv`.
 
-    tiles: int64 [., 4]: x offset, y offset, places, and 1 where these are two runs. x_floats: floats of x that all
+    tiles: int64 [., 4]: x offset, y offset, places, and 1 where these are two runs. depth: channels times taps in w.
+    x_floats: floats of x that all
     tiles read in one image and group. x/w_strides: image, group. y_strides: image, block.
     """
 
@@ -122,6 +198,7 @@ class BlockedProduct:
     images: int
     groups: int
     outs: int
+    depth: int
     x_floats: int
     step: int
     gaps: tuple[int, int]
@@ -136,16 +213,15 @@ class BlockedProduct:
 def emit_blocked(b: Lowering, p: BlockedProduct) -> None:
     """The kernel step of a product in blocked layout."""
     s, blocks = p.segments, block_count(p.outs)
-    depth = s.full * s.channels + (len(s.offsets) - s.full) * s.tail
     pairs, count = chunks(blocks, 2), len(p.tiles)
-    w_floats = depth * blocks * VECTOR
+    w_floats = (s.full * s.channels + (len(s.offsets) - s.full) * s.tail) * blocks * VECTOR
     flops = 2 * w_floats * int(p.tiles[:, 2].sum())
     per_tile, per_pair = cut_tasks(p.images * p.groups, count, pairs, p.x_floats, w_floats, flops)
     tasks = p.images * p.groups * chunks(count, per_tile) * chunks(pairs, per_pair)
     args: list[Arg] = [
         p.x,
         p.w,
-        b.const(s.offsets),
+        b.const(np.concatenate([s.offsets, s.before])),
         p.y,
         p.bias,
         p.residual,
@@ -154,28 +230,33 @@ def emit_blocked(b: Lowering, p: BlockedProduct) -> None:
         blocks,
     ]
     args += [count, per_tile, per_pair, len(s.offsets), s.full, s.channels, s.tail, p.step, *p.gaps]
-    args += [p.y_strides[1], *p.x_strides, *p.w_strides, p.y_strides[0], *p.activation]
+    args += [p.y_strides[1], *p.x_strides, *p.w_strides, p.y_strides[0], *p.activation, p.depth]
     b.step("blocked_conv", tasks, *args)
 
 
 def row_tiles(
-    out: Sequence[int], stride: Sequence[int], size: Sequence[int], unit: int
+    r: Region, p: Problem, size: Sequence[int], unit: int, begin: Sequence[int]
 ) -> tuple[np.ndarray, tuple[int, int]]:
-    """Tiles over `out` (D, H, W) places row by row, short rows two by two; and the gaps between these two.
+    """Tiles over the outputs of a region row by row, short rows two by two; and the gaps between these two.
 
-    size: D, H, W of the image in x, `unit` floats a place.
+    size: D, H, W of the image, `unit` floats a place. begin: how far its start lies before that of x.
     """
-    depth, height, width = out
+    depth, height, width = r.out
     count = chunks(width, TILE_ROWS)
     cuts = np.arange(count + 1) * width // count
-    gaps = (stride[1] * size[2] * unit, width * VECTOR)
     two = width <= TILE_ROWS // 2 and height > 1
     tops = np.arange(0, height, 2 if two else 1)
     d, h, q = (a.ravel() for a in np.meshgrid(np.arange(depth), tops, np.arange(count), indexing="ij"))
     double = np.where(two & (h + 1 < height), 1, 0)
-    x = ((d * stride[0] * size[1] + h * stride[1]) * size[2] + cuts[q] * stride[2]) * unit
-    y = ((d * height + h) * width + cuts[q]) * VECTOR
-    return np.stack([x, y, (cuts[q + 1] - cuts[q]) * (1 + double), double], axis=1), gaps
+    places = (cuts[q + 1] - cuts[q]) * (1 + double)
+    z, y, x = (v + first for v, first in zip((d, h, cuts[q]), r.start, strict=True))
+    to = ((z * p.out[1] + y) * p.out[2] + x) * VECTOR
+    z, y, x = (
+        v * s + lo * by - pad + more
+        for v, s, (lo, _), by, pad, more in zip((z, y, x), p.stride, r.taps, p.dilation, p.pad, begin, strict=True)
+    )
+    at = ((z * size[1] + y) * size[2] + x) * unit
+    return np.stack([at, to, places, double], axis=1), (p.stride[1] * size[2] * unit, p.out[2] * VECTOR)
 
 
 def flat_tiles(places: int, unit: int) -> np.ndarray:
@@ -186,51 +267,57 @@ def flat_tiles(places: int, unit: int) -> np.ndarray:
 
 
 def blocked_conv(b: Lowering, p: Problem, residual: Ref | int) -> None:
-    """Any convolution with enough channels; x is read as it lies, after zeros have been put around it where need be."""
+    """Any convolution with enough channels.
+
+    x is read as it lies, after zeros have been put around it where need be; or without them, region by region, where
+    many taps lie in the padding.
+    """
     depth, outs, blocks = p.c // p.group, p.oc // p.group, block_count(p.oc)
     plain = p.c < VECTOR and p.group == 1 and not b.lies_blocked(0)
-    image = _plain_image(b, p) if plain else _blocked_image(b, p)
-    reach = [np.arange(k) * d for k, d in zip(p.kernel, p.dilation, strict=True)]
-    d, h, w = np.meshgrid(*reach, indexing="ij")
-    taps = ((d * image.size[1] + h) * image.size[2] + w).ravel()
-    if plain:
-        run = p.kernel[2] if p.dilation[2] == 1 else 1
-        offsets = (np.arange(p.c)[:, None] * image.plane + taps[::run]).ravel()
-        segments = Segments(offsets, len(offsets), run, 0)
-        weights = b.packed(1, "pairs by tap", lambda: pack_pairs(_by_tap(b.value(1)), 1))
+    everything = Region((0, 0, 0), p.out, tuple((0, k) for k in p.kernel))
+    regions = live_regions(p)
+    if plain or sum(r.cost for r in regions) > REGION_GAIN * everything.cost:
+        regions = [everything]
+        image = _plain_image(b, p) if plain else _blocked_image(b, p)
     else:
-        segments = Segments.of_blocks(depth, taps, image.plane)
-        weights = b.packed(1, "pairs", lambda: pack_pairs(b.value(1), p.group))
-    flat = p.taps == 1 and p.stride == (1, 1, 1) and image.size == p.out
-    places = p.out[0] * p.out[1] * p.out[2]
-    tiles, gaps = (
-        (flat_tiles(places, image.unit), (0, 0))
-        if flat
-        else row_tiles(p.out, p.stride, image.size, image.unit)
-    )
+        image = Image(b.input(0, BLOCKED), p.size, VECTOR, (0, 0, 0))
+    form = "pairs by tap" if plain else "pairs"
+    weights = b.packed(1, form, lambda: pack_pairs(_by_tap(b.value(1)) if plain else b.value(1), p.group))
     x_group = image.plane * (depth if plain else block_count(depth))
-    emit_blocked(
-        b,
-        BlockedProduct(
-            x=image.ref,
-            w=weights,
-            y=b.output(0, BLOCKED),
-            segments=segments,
-            tiles=tiles,
-            images=p.n,
-            groups=p.group,
-            outs=outs,
-            x_floats=x_group,
-            step=p.stride[2] * image.unit,
-            gaps=gaps,
-            x_strides=(x_group * p.group, x_group),
-            w_strides=(0, depth * p.taps * block_count(outs) * VECTOR),
-            y_strides=(blocks * places * VECTOR, places * VECTOR),
-            bias=packed_bias(b),
-            residual=residual,
-            activation=p.activation,
-        ),
-    )
+    places = p.out[0] * p.out[1] * p.out[2]
+    for region in regions:
+        taps = Taps.of(p, region.taps, image.size)
+        if plain:
+            segments = Segments.of_planes(depth, taps, image.plane, p.kernel[2] if p.dilation[2] == 1 else 1)
+        else:
+            segments = Segments.of_blocks(depth, taps, image.plane)
+        if p.taps == 1 and p.stride == (1, 1, 1) and image.size == p.out:
+            tiles, gaps = flat_tiles(places, image.unit), (0, 0)
+        else:
+            tiles, gaps = row_tiles(region, p, image.size, image.unit, image.begin)
+        emit_blocked(
+            b,
+            BlockedProduct(
+                x=image.ref,
+                w=weights,
+                y=b.output(0, BLOCKED),
+                segments=segments,
+                tiles=tiles,
+                images=p.n,
+                groups=p.group,
+                outs=outs,
+                depth=depth * p.taps,
+                x_floats=x_group,
+                step=p.stride[2] * image.unit,
+                gaps=gaps,
+                x_strides=(x_group * p.group, x_group),
+                w_strides=(0, depth * p.taps * block_count(outs) * VECTOR),
+                y_strides=(blocks * places * VECTOR, places * VECTOR),
+                bias=packed_bias(b),
+                residual=residual,
+                activation=p.activation,
+            ),
+        )
 
 
 def _by_tap(w: np.ndarray) -> np.ndarray:
@@ -255,25 +342,25 @@ def _fits(p: Problem, size: Sequence[int]) -> bool:
 def _plain_image(b: Lowering, p: Problem) -> Image:
     size = _padded(p)
     if _fits(p, size):
-        return Image(b.input(0), p.size, 1)
+        return Image(b.input(0), p.size, 1, (0, 0, 0))
     table = phase_table(-np.array([p.pad]), 1, p.size[2], size[2])
-    return Image(phase_image(b, b.input(0), p.n * p.c, p.size, (1, 1, 1), size, table), size, 1)
+    return Image(phase_image(b, b.input(0), p.n * p.c, p.size, (1, 1, 1), size, table), size, 1, p.pad)
 
 
 def _blocked_image(b: Lowering, p: Problem) -> Image:
     size, x = _padded(p), b.input(0, BLOCKED)
     if _fits(p, size):
-        return Image(x, p.size, VECTOR)
+        return Image(x, p.size, VECTOR, (0, 0, 0))
     planes = p.n * block_count(p.c)
     row = size[2] * VECTOR
     padded = b.temp(4 * planes * size[0] * size[1] * row)
     rows, grain = planes * size[0] * size[1], max(1, ROW_FLOATS // row)
     b.step("blocked_pad", chunks(rows, grain), padded, x, *p.size, *size, *p.pad, grain, planes)
-    return Image(padded, size, VECTOR)
+    return Image(padded, size, VECTOR, p.pad)
 
 
 def _stage_columns(p: Problem) -> int:
-    """Output columns for which the rows that a depthwise task stages fit its buffer; below 1 where not even one does."""
+    """Output columns whose staged rows fit the buffer of a depthwise task; below 1 where not even one does."""
     places = STAGE_FLOATS // VECTOR // p.kernel[1]
     return (places - (p.kernel[2] - 1) * p.dilation[2] - 1) // p.stride[2] + 1
 

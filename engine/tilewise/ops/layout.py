@@ -32,7 +32,7 @@ def whole_blocks(shape: Sequence[int]) -> bool:
 
 
 def same_order(shape: Sequence[int]) -> bool:
-    """True where a blocked value of `shape` begins with the plain one: one place an image, and no gaps between images."""
+    """True where a blocked value of `shape` begins with the plain one: one place an image, no gaps between images."""
     return math.prod(shape[2:]) == 1 and (shape[0] == 1 or whole_blocks(shape))
 
 

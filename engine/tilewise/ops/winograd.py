@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from tilewise.ops.blocked_conv import (
+    ONE_TAP,
     BlockedProduct,
     Segments,
     accepts_blocked,
@@ -79,11 +80,12 @@ def winograd_conv(b: Lowering, p: Problem, residual: Ref | int) -> None:
                 x=v,
                 w=weights,
                 y=m,
-                segments=Segments.of_blocks(p.c, np.zeros(1, np.int64), tiles * VECTOR),
+                segments=Segments.of_blocks(p.c, ONE_TAP, tiles * VECTOR),
                 tiles=flat_tiles(tiles, VECTOR),
                 images=36,
                 groups=1,
                 outs=p.oc,
+                depth=p.c,
                 x_floats=blocks * tiles * VECTOR,
                 step=VECTOR,
                 gaps=(0, 0),

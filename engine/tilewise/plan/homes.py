@@ -62,7 +62,7 @@ def _starts(node: Node, facts: Mapping[str, Fact], layout: str) -> list[int] | N
     if math.prod(shapes[0][:axis]) != 1:
         return None
     sizes = [math.prod(s) for s in shapes]
-    if layout == BLOCKED:
-        if axis != 1 or len(shapes[0]) < 3 or not all(whole_blocks(s) for s in shapes[:-1]):
-            return None
+    by_blocks = axis == 1 and len(shapes[0]) > 2 and all(whole_blocks(s) for s in shapes[:-1])
+    if layout == BLOCKED and not by_blocks:
+        return None
     return [sum(sizes[:i]) for i in range(len(sizes))]

@@ -11,12 +11,12 @@
 #define TW_DEPTHWISE 8 /* places that a depthwise convolution keeps in registers */
 
 /* segs: runs of input channels that lie side by side, at off[s] from the tile's first pixel; the first `full` of them
-   have `channels` channels each, the others `tail`. step: floats from pixel to pixel in x; in y they are TW_VW apart.
+   have `channels` channels each, the others `tail`; before[s] channels stand before them in the weights. step: floats from pixel to pixel in x; in y they are TW_VW apart.
    gap, y_gap: floats from a tile's first run of pixels to its second. y_block: floats from block to block in y.
    ahead: floats of the weights behind these that are fetched into the cache for each input channel. */
 typedef struct {
     int64_t segs, full, channels, tail;
-    const int64_t *off;
+    const int64_t *off, *before;
     int64_t step, gap, y_block, y_gap, ahead;
     float lo, hi;
 } tw_blocked;
@@ -33,8 +33,10 @@ TW_INLINE void tw_blocked_body(const int n, const int half, const int nb, const 
 #pragma GCC unroll 16
         for (int i = 0; i < n; i++) acc[b][i] = start;
     }
+    const float *weights = w;
     for (int64_t s = 0; s < p->segs; s++) {
         const float *first = x + p->off[s], *second = first + gap;
+        w = weights + p->before[s] * nb * TW_VW;
         const int64_t count = s < p->full ? p->channels : p->tail;
         for (int64_t c = 0; c < count; c++) {
             tw_vec wv[2];

@@ -12,6 +12,7 @@ cdef extern from "blocked.h" nogil:
     ctypedef struct tw_blocked:
         int64_t segs, full, channels, tail
         const int64_t *off
+        const int64_t *before
         int64_t step, gap, y_block, y_gap, ahead
         float lo, hi
     void tw_blocked_tile(int n, int two, int nb, const tw_blocked *p, const float *x, const float *w,
@@ -29,13 +30,13 @@ cdef enum:
 
 
 cdef void blocked_conv(const int64_t *a, int64_t begin, int64_t end) noexcept nogil:
-    """y[n, g, block, pixel] = act(sum_s sum_c w[g, block, s, c] * x[off[s] + c + pixel * step] + bias + residual).
+    """y[n, g, block, pixel] = act(sum_s sum_c w[g, block, before[s] + c] * x[off[s] + c + pixel * step] + bias + residual).
 
-    args: 0 x, 1 w [g][pair of blocks][s][c][block][VW], 2 offsets [segs], 3 y, 4 bias [g][block][VW] or 0,
+    args: 0 x, 1 w [g][pair of blocks][k][block][VW], 2 offsets and channels before, each [segs], 3 y, 4 bias [g][block][VW] or 0,
     5 residual like y or 0, 6 tiles [.][4] (x offset, y offset, pixels, 1 for two runs of half of them), 7 groups,
     8 blocks a group, 9 tiles, 10 tiles a task, 11 pairs a task, 12-15 segs, full, channels, tail (`tw_blocked`),
     16 step, 17 gap, 18 y gap, 19 y's block stride, 20-21 x strides of n and group, 22-23 w strides of n and group,
-    24 y's image stride, 25 activation, 26-27 its alpha and beta.
+    24 y's image stride, 25 activation, 26-27 its alpha and beta, 28 k.
     Task: ((n * groups + g) * tile blocks + tb) * pair blocks + pb. Strides count floats.
     """
     cdef tw_blocked p
@@ -62,7 +63,8 @@ cdef void blocked_conv(const int64_t *a, int64_t begin, int64_t end) noexcept no
     p.y_block = a[19]
     p.lo = lower_bound(a[25], alpha)
     p.hi = upper_bound(a[25], beta)
-    depth = p.full * p.channels + (p.segs - p.full) * p.tail
+    p.before = p.off + p.segs
+    depth = a[28]
     for task in range(begin, end):
         pb = task % pair_blocks
         tb = (task // pair_blocks) % tile_blocks

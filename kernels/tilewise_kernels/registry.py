@@ -14,6 +14,7 @@ _MODULES = (
     "conv",
     "blocked",
     "blocked_pool",
+    "deform",
     "winograd",
     "pool",
     "norm",

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from tilewise.graph import UNKNOWN, Fact
 from tilewise.ops.base import Inputs, Op
-from tilewise.ops.lowering import Lowering
-from tilewise.ops.tiles import PANEL, Product, contiguous_panels, emit, pack_tiles
+from tilewise.ops.lowering import Lowering, Ref, aligned
+from tilewise.ops.tiles import PANEL, TASKS, TILE_ROWS, VECTOR
 from tilewise.ops.windows import Windows, read_windows
+
+DEFORM_TILES = 4
+"""Register tiles that kernel `deform` works on together: TW_DEFORM_TILES of `deform.h`."""
+PIXEL_FLOATS = 1 << 15
+"""Floats that a task of kernel `pixels` writes, about."""
 
 
 class DeformConv(Op):
@@ -62,52 +69,80 @@ class DeformConv(Op):
         return [y.astype(x.dtype, copy=False)]
 
     def lower(self, b: Lowering) -> bool:
-        if not b.is_dtype("float32") or b.value(1) is None:
+        if not b.is_dtype("float32") or b.value(1) is None or not b.has("deform"):
             return False
-        (n, c, height, width), (outs, depth, kh, kw) = b.ins[0].shape, b.ins[1].shape
-        windows = read_windows(self, (height, width), (kh, kw))
-        group, pixels, k = c // depth, windows.out[0] * windows.out[1], depth * kh * kw
-        panels = contiguous_panels(pixels, stride=c * kh * kw * PANEL)
-        columns = b.temp(4 * n * len(panels.table) * c * kh * kw * PANEL)
-        mask = b.input(4) if len(b.ins) > 4 and b.ins[4] is not None else 0
+        if np.prod(b.ins[0].shape[2:]) >= 2**31:
+            return False
+        Deformation(self, b).emit(b)
+        return True
+
+
+class Deformation:
+    """The arguments of kernel `deform` for one node.
+
+    Channels are cut into segments, each of one group and one offset group, and these into blocks of a vector.
+    """
+
+    def __init__(self, op: DeformConv, b: Lowering) -> None:
+        (self.n, self.c, *self.sizes), (outs, self.depth, *_) = b.ins[0].shape, b.ins[1].shape
+        self.windows = read_windows(op, self.sizes, b.ins[1].shape[2:])
+        self.offset_groups = int(op.attr("offset_group", 1))
+        self.groups = self.c // self.depth
+        self.outs = outs // self.groups
+        self.width = -(-self.outs // VECTOR) * VECTOR
+        self.segment = math.gcd(self.depth, self.c // self.offset_groups)
+        self.segment_blocks = -(-self.segment // VECTOR)
+        self.blocks = self.depth // self.segment * self.segment_blocks
+        self.pitch = self.groups * self.blocks * VECTOR
+
+    def emit(self, b: Lowering) -> None:
+        windows, tile = self.windows, DEFORM_TILES * TILE_ROWS
+        pixels = windows.out[0] * windows.out[1]
+        runs = max(1, min(-(-TASKS // self.n), pixels // (2 * tile)))
+        per_task = -(-pixels // (runs * tile)) * tile
+        tasks = self.n * -(-pixels // per_task)
+        weights = b.packed(1, f"deform {self.segment}", lambda: self.pack(b.value(1)))
+        args = (self.n, self.groups, self.outs, self.width, self.blocks, self.segment_blocks, self.offset_groups)
         b.step(
-            "deform_columns",
-            n * len(panels.table),
-            columns,
-            b.input(0),
+            "deform",
+            tasks,
+            b.output(),
+            self.pixels(b),
+            weights,
             b.input(2),
-            mask,
-            c,
-            height,
-            width,
+            b.optional(4),
+            b.optional(3),
+            b.temp(4 * tasks * tile * self.width),
+            *args,
+            self.c // self.offset_groups // self.segment,
+            *self.sizes,
             *windows.out,
-            kh,
-            kw,
+            *windows.kernel,
             *windows.strides,
             *windows.dilations,
             *windows.begins,
-            int(self.attr("offset_group", 1)),
-            PANEL,
+            per_task,
         )
-        emit(
-            b,
-            Product(
-                x=columns,
-                w=b.packed(1, "tiles", lambda: pack_tiles(b.value(1).reshape(group, outs // group, k))),
-                y=b.output(),
-                offsets=np.arange(k, dtype=np.int64) * PANEL,
-                panels=panels,
-                rows=outs // group,
-                images=n,
-                groups=group,
-                inputs=k,
-                x_strides=(len(panels.table) * c * kh * kw * PANEL, k * PANEL),
-                w_strides=(0, outs // group * k),
-                y_strides=(outs * pixels, pixels, 1),
-                bias=b.optional(3),
-            ),
-        )
-        return True
+
+    def pixels(self, b: Lowering) -> Ref:
+        """The step that lays each pixel's channels side by side."""
+        plane = self.sizes[0] * self.sizes[1]
+        y = b.temp(4 * self.n * (plane + 1) * self.pitch)
+        per_task = max(VECTOR, -(-PIXEL_FLOATS // self.pitch) // VECTOR * VECTOR)
+        segments = self.c // self.segment
+        b.step("pixels", self.n * -(-plane // per_task), y, b.input(0), plane, segments, self.segment, per_task)
+        return y
+
+    def pack(self, w: np.ndarray) -> np.ndarray:
+        """w (oC, C / group, kH, kW) as [group][panel of two vectors, or one at last][tap, block, lane][outs]."""
+        lanes, taps = self.segment_blocks * VECTOR, w.shape[2] * w.shape[3]
+        segments = self.depth // self.segment
+        full = np.zeros((self.groups, taps, segments, lanes, self.width), np.float32)
+        given = w.reshape(self.groups, self.outs, segments, self.segment, taps)
+        full[:, :, :, : self.segment, : self.outs] = given.transpose(0, 4, 2, 3, 1)
+        rows = full.reshape(self.groups, -1, self.width)
+        panels = [rows[:, :, o : o + PANEL].reshape(self.groups, -1) for o in range(0, self.width, PANEL)]
+        return aligned(np.concatenate(panels, axis=1))
 
 
 def sample_columns(

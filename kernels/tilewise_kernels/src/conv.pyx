@@ -1,7 +1,6 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, freethreading_compatible=True
-"""What a convolution needs beside the matrix product: padded images, depthwise taps, deformable sampling."""
+"""What a convolution needs beside the matrix product: padded images, depthwise taps."""
 
-from libc.math cimport floorf
 from libc.stdint cimport int64_t, uintptr_t
 from tile cimport (
     TW_VW, number, tw_activate, tw_copy_row, tw_taps, tw_zero_row,
@@ -112,69 +111,7 @@ cdef void depthwise(const int64_t *a, int64_t begin, int64_t end) noexcept nogil
             oh += count
 
 
-cdef inline float sample(const float *x, int64_t h_size, int64_t w_size, float h, float w) noexcept nogil:
-    """Bilinear sample of a plane, zero outside it."""
-    cdef int64_t h0, w0
-    cdef float fh, fw, v = 0
-    if not (h > -1 and h < h_size and w > -1 and w < w_size):
-        return 0
-    h0 = <int64_t>floorf(h)
-    w0 = <int64_t>floorf(w)
-    fh = h - h0
-    fw = w - w0
-    if h0 >= 0:
-        if w0 >= 0:
-            v += (1 - fh) * (1 - fw) * x[h0 * w_size + w0]
-        if w0 + 1 < w_size:
-            v += (1 - fh) * fw * x[h0 * w_size + w0 + 1]
-    if h0 + 1 < h_size:
-        if w0 >= 0:
-            v += fh * (1 - fw) * x[(h0 + 1) * w_size + w0]
-        if w0 + 1 < w_size:
-            v += fh * fw * x[(h0 + 1) * w_size + w0 + 1]
-    return v
-
-
-cdef void deform_columns(const int64_t *a, int64_t begin, int64_t end) noexcept nogil:
-    """Sampled columns of one image and output row as panels [panel][k][width] for `tile_gemm`, k = (c, kh, kw).
-
-    args: 0 columns, 1 x, 2 offset [N, dG*taps*2, oH, oW], 3 mask [N, dG*taps, oH, oW] or 0, 4 C, 5-6 H W,
-    7-8 oH oW, 9-10 kernel, 11-12 strides, 13-14 dilations, 15-16 pads (top, left), 17 offset groups, 18 panel width.
-    Task: (image * panels + panel) over the flattened output pixels.
-    """
-    cdef int64_t pixels = a[7] * a[8], taps = a[9] * a[10], width = a[18]
-    cdef int64_t panels = (pixels + width - 1) // width
-    cdef int64_t task, n, q, j, c, t, og, oh, ow, per = a[4] // a[17]
-    cdef const float *x
-    cdef const float *offset
-    cdef const float *mask
-    cdef float *dst
-    cdef float h, w, m
-    for task in range(begin, end):
-        n = task // panels
-        q = (task % panels) * width
-        x = <const float *><uintptr_t>a[1] + n * a[4] * a[5] * a[6]
-        for og in range(a[17]):
-            for t in range(taps):
-                offset = <const float *><uintptr_t>a[2] + ((n * a[17] + og) * taps + t) * 2 * pixels
-                mask = <const float *><uintptr_t>a[3] + ((n * a[17] + og) * taps + t) * pixels
-                for j in range(width):
-                    dst = <float *><uintptr_t>a[0] + task * a[4] * taps * width + (og * per * taps + t) * width + j
-                    if q + j >= pixels:
-                        for c in range(per):
-                            dst[c * taps * width] = 0
-                        continue
-                    oh = (q + j) // a[8]
-                    ow = (q + j) % a[8]
-                    h = <float>(oh * a[11] - a[15] + (t // a[10]) * a[13]) + offset[q + j]
-                    w = <float>(ow * a[12] - a[16] + (t % a[10]) * a[14]) + offset[pixels + q + j]
-                    m = 1 if a[3] == 0 else mask[q + j]
-                    for c in range(per):
-                        dst[c * taps * width] = m * sample(x + (og * per + c) * a[5] * a[6], a[5], a[6], h, w)
-
-
 KERNELS = {
     "pad_phases": <uintptr_t>&pad_phases,
     "depthwise": <uintptr_t>&depthwise,
-    "deform_columns": <uintptr_t>&deform_columns,
 }

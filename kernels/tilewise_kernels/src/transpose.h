@@ -1,0 +1,97 @@
+/* Small matrices of float32 turned over in vector registers. */
+#ifndef TILEWISE_TRANSPOSE_H
+#define TILEWISE_TRANSPOSE_H
+
+#include "tile.h"
+
+#if TW_VW == 16
+#define TW_ZIP_LO (tw_mask){0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23}
+#define TW_ZIP_HI (tw_mask){8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31}
+#define TW_ZIPS 4
+#elif TW_VW == 8
+#define TW_ZIP_LO (tw_mask){0, 8, 1, 9, 2, 10, 3, 11}
+#define TW_ZIP_HI (tw_mask){4, 12, 5, 13, 6, 14, 7, 15}
+#define TW_ZIPS 3
+#else
+#define TW_ZIP_LO (tw_mask){0, 4, 1, 5}
+#define TW_ZIP_HI (tw_mask){2, 6, 3, 7}
+#define TW_ZIPS 2
+#endif
+
+/* The square v turned over: each round interleaves its upper half with its lower half. */
+TW_INLINE void tw_turn(tw_vec *v)
+{
+    tw_vec t[TW_VW];
+#pragma GCC unroll 4
+    for (int round = 0; round < TW_ZIPS; round++) {
+#pragma GCC unroll 8
+        for (int i = 0; i < TW_VW / 2; i++) {
+            t[2 * i] = __builtin_shuffle(v[i], v[i + TW_VW / 2], TW_ZIP_LO);
+            t[2 * i + 1] = __builtin_shuffle(v[i], v[i + TW_VW / 2], TW_ZIP_HI);
+        }
+#pragma GCC unroll 16
+        for (int i = 0; i < TW_VW; i++) v[i] = t[i];
+    }
+}
+
+/* The first n floats at p, then zeros. */
+TW_INLINE tw_vec tw_load_some(const float *p, int64_t n)
+{
+    float part[TW_VW] = {0};
+    for (int64_t i = 0; i < n; i++) part[i] = p[i];
+    return tw_load_vec(part);
+}
+
+TW_INLINE void tw_store_some(float *p, tw_vec v, int64_t n)
+{
+    float part[TW_VW];
+    tw_store_vec(part, v);
+    for (int64_t i = 0; i < n; i++) p[i] = part[i];
+}
+
+/* dst[c * ldd + r] = scale * src[r * lds + c] for up to TW_VW rows and columns. With `loose`, a vector may be written for
+   each column, zeros or what comes after being behind the rows. */
+TW_INLINE void tw_turn_block(float *dst, int64_t ldd, const float *src, int64_t lds, int64_t rows, int64_t columns,
+                             float scale, int loose)
+{
+    tw_vec v[TW_VW];
+    const tw_vec factor = tw_splat(scale);
+    if (rows == TW_VW && columns == TW_VW) {
+#pragma GCC unroll 16
+        for (int i = 0; i < TW_VW; i++) v[i] = factor * tw_load_vec(src + i * lds);
+    } else {
+        for (int i = 0; i < TW_VW; i++) {
+            const float *row = src + i * lds;
+            if (i >= rows) v[i] = (tw_vec){0};
+            else if (columns == TW_VW) v[i] = factor * tw_load_vec(row);
+            else v[i] = factor * tw_load_some(row, columns);
+        }
+    }
+    tw_turn(v);
+    if (loose || rows == TW_VW) {
+        if (columns == TW_VW) {
+#pragma GCC unroll 16
+            for (int i = 0; i < TW_VW; i++) tw_store_vec(dst + i * ldd, v[i]);
+        } else {
+            for (int i = 0; i < columns; i++) tw_store_vec(dst + i * ldd, v[i]);
+        }
+    } else {
+        for (int i = 0; i < columns; i++) tw_store_some(dst + i * ldd, v[i], rows);
+    }
+}
+
+/* dst[c * ldd + r] = scale * src[r * lds + c] for any number of rows and columns. */
+static inline void tw_turn_over(float *dst, int64_t ldd, const float *src, int64_t lds, int64_t rows, int64_t columns,
+                                float scale)
+{
+    for (int64_t c = 0; c < columns; c += TW_VW) {
+        const int64_t width = columns - c < TW_VW ? columns - c : TW_VW;
+        /* One column of blocks may write past its rows: what is written there comes later anyway. */
+        const int loose = rows <= TW_VW && rows <= ldd && (columns - c - width) * ldd >= TW_VW;
+        for (int64_t r = 0; r < rows; r += TW_VW)
+            tw_turn_block(dst + c * ldd + r, ldd, src + r * lds + c, lds, rows - r < TW_VW ? rows - r : TW_VW, width,
+                          scale, loose);
+    }
+}
+
+#endif

@@ -25,45 +25,68 @@ typedef struct {
     int64_t per_task; /* pixels */
 } __attribute__((may_alias)) tw_deform;
 
+typedef float tw_spots __attribute__((vector_size(4 * TW_DEFORM_LANES), aligned(4), may_alias));
+typedef int32_t tw_places __attribute__((vector_size(4 * TW_DEFORM_LANES)));
+
 /* Where four neighbours of each pixel's sample lie, counted in pixels, and their weights. */
 typedef struct {
-    int32_t place[4][TW_DEFORM_LANES];
-    float weight[4][TW_DEFORM_LANES];
+    tw_places place[4];
+    tw_spots weight[4];
 } tw_neighbours;
 
-static inline void tw_some(float *dst, const float *src, int64_t n)
+/* Where the first tap of each pixel of a tile lies when nothing moves it. */
+typedef struct {
+    tw_spots row, column;
+} tw_corners;
+
+static inline tw_spots tw_some_spots(const float *p, int64_t n)
 {
-    for (int64_t j = 0; j < TW_DEFORM_LANES; j++) dst[j] = j < n ? src[j] : 0.0f;
+    tw_spots v = {0};
+    if (n == TW_DEFORM_LANES) return *(const tw_spots *)p;
+    for (int64_t j = 0; j < n; j++) ((float *)&v)[j] = p[j];
+    return v;
 }
 
-/* The neighbours of pixels q ... q + n - 1 under one tap of one offset group; base: where the tap is without offset. */
+/* The neighbours of pixels q ... q + n - 1 under one tap of one offset group. */
 static inline void tw_deform_places(const tw_deform *g, int64_t image, int64_t group, int64_t tap, int64_t q, int64_t n,
-                                    const float *rows, const float *columns, tw_neighbours *to)
+                                    const tw_corners *corners, tw_neighbours *to)
 {
     const int64_t taps = g->kernel[0] * g->kernel[1], pixels = g->oH * g->oW;
     const int64_t plane = (image * g->offset_groups + group) * taps + tap;
+    const int64_t known = pixels - q < TW_DEFORM_LANES ? n : TW_DEFORM_LANES;
     const float down = (float)(tap / g->kernel[1] * g->dilation[0]), along = (float)(tap % g->kernel[1] * g->dilation[1]);
-    const int32_t H = (int32_t)g->H, W = (int32_t)g->W, nowhere = H * W;
-    float dy[TW_DEFORM_LANES], dx[TW_DEFORM_LANES], m[TW_DEFORM_LANES];
-    tw_some(dy, g->offset + 2 * plane * pixels + q, n);
-    tw_some(dx, g->offset + (2 * plane + 1) * pixels + q, n);
-    if (g->mask) tw_some(m, g->mask + plane * pixels + q, n);
-    else for (int j = 0; j < TW_DEFORM_LANES; j++) m[j] = 1.0f;
-    for (int j = 0; j < TW_DEFORM_LANES; j++) {
-        const float h = rows[j] + down + dy[j], w = columns[j] + along + dx[j];
-        const float low = floorf(h), left = floorf(w), fh = h - low, fw = w - left;
-        const int inside = (h > -1.0f) & (h < (float)H) & (w > -1.0f) & (w < (float)W);
-        const int32_t r = inside ? (int32_t)low : 0, c = inside ? (int32_t)left : 0, at = r * W + c;
-        const int top = inside & (r >= 0), bottom = inside & (r + 1 < H), near = c >= 0, far = c + 1 < W;
-        to->place[0][j] = top & near ? at : nowhere;
-        to->place[1][j] = top & far ? at + 1 : nowhere;
-        to->place[2][j] = bottom & near ? at + W : nowhere;
-        to->place[3][j] = bottom & far ? at + W + 1 : nowhere;
-        to->weight[0][j] = (top & near ? (1.0f - fh) * (1.0f - fw) : 0.0f) * m[j];
-        to->weight[1][j] = (top & far ? (1.0f - fh) * fw : 0.0f) * m[j];
-        to->weight[2][j] = (bottom & near ? fh * (1.0f - fw) : 0.0f) * m[j];
-        to->weight[3][j] = (bottom & far ? fh * fw : 0.0f) * m[j];
+    const int32_t H = (int32_t)g->H, W = (int32_t)g->W;
+    const tw_places nowhere = (tw_places){0} + H * W, none = {0};
+    const tw_spots h = corners->row + down + tw_some_spots(g->offset + 2 * plane * pixels + q, known);
+    const tw_spots w = corners->column + along + tw_some_spots(g->offset + (2 * plane + 1) * pixels + q, known);
+    const tw_places inside = (h > -1.0f) & (h < (float)H) & (w > -1.0f) & (w < (float)W);
+    const tw_spots hi = (tw_spots)(inside & (tw_places)h), wi = (tw_spots)(inside & (tw_places)w);
+    tw_places r = __builtin_convertvector(hi, tw_places), c = __builtin_convertvector(wi, tw_places);
+    r += hi < __builtin_convertvector(r, tw_spots); /* -1 where true: the floor of what was cut off */
+    c += wi < __builtin_convertvector(c, tw_spots);
+    const tw_spots fh = hi - __builtin_convertvector(r, tw_spots), fw = wi - __builtin_convertvector(c, tw_spots);
+    const tw_places top = inside & (r >= none), bottom = inside & (r + 1 < (none + H));
+    const tw_places near = c >= none, far = c + 1 < (none + W), at = r * W + c;
+    const tw_places is[4] = {top & near, top & far, bottom & near, bottom & far};
+    const tw_places places[4] = {at, at + 1, at + W, at + W + 1};
+    const tw_spots weights[4] = {(1.0f - fh) * (1.0f - fw), (1.0f - fh) * fw, fh * (1.0f - fw), fh * fw};
+    for (int i = 0; i < 4; i++) {
+        to->place[i] = (is[i] & places[i]) | (~is[i] & nowhere);
+        to->weight[i] = (tw_spots)(is[i] & (tw_places)weights[i]);
+        if (g->mask) to->weight[i] *= tw_some_spots(g->mask + plane * pixels + q, known);
     }
+}
+
+static inline tw_corners tw_deform_corners(const tw_deform *g, int64_t q)
+{
+    float row[TW_DEFORM_LANES], column[TW_DEFORM_LANES];
+    int64_t oh = q / g->oW, ow = q % g->oW;
+    for (int64_t j = 0; j < TW_DEFORM_LANES; j++) {
+        row[j] = (float)(oh * g->stride[0] - g->pad[0]);
+        column[j] = (float)(ow * g->stride[1] - g->pad[1]);
+        if (++ow == g->oW) ow = 0, oh++;
+    }
+    return (tw_corners){*(const tw_spots *)row, *(const tw_spots *)column};
 }
 
 /* Samples of `blocks` blocks of channels for n pixels: to[block][pixel][lane]. */
@@ -119,21 +142,16 @@ static __attribute__((noinline)) void tw_pixel_tile(int nv, int64_t blocks, cons
 
 /* Blocks [from, to) of all (tap, block) of a group, sampled for n pixels from q on: samples[block][pixel][lane]. */
 static inline void tw_deform_chunk(const tw_deform *g, int64_t image, int64_t group, int64_t from, int64_t to, int64_t q,
-                                   int64_t n, float *samples)
+                                   int64_t n, const tw_corners *corners, float *samples)
 {
     const int64_t pitch = g->groups * g->blocks * TW_VW;
     const float *x = g->x + image * (g->H * g->W + 1) * pitch + group * g->blocks * TW_VW;
-    float rows[TW_DEFORM_LANES], columns[TW_DEFORM_LANES];
     tw_neighbours at;
-    for (int64_t j = 0; j < TW_DEFORM_LANES; j++) {
-        rows[j] = (float)((q + j) / g->oW * g->stride[0] - g->pad[0]);
-        columns[j] = (float)((q + j) % g->oW * g->stride[1] - g->pad[1]);
-    }
     for (int64_t k = from; k < to;) {
         const int64_t tap = k / g->blocks, block = k % g->blocks, segment = block / g->segment_blocks;
         const int64_t rest = (segment + 1) * g->segment_blocks - block, run = rest < to - k ? rest : to - k;
         const int64_t whole = group * (g->blocks / g->segment_blocks) + segment;
-        tw_deform_places(g, image, whole / g->segments_each, tap, q, n, rows, columns, &at);
+        tw_deform_places(g, image, whole / g->segments_each, tap, q, n, corners, &at);
         tw_deform_sample(x + block * TW_VW, pitch, &at, n, run, samples + (k - from) * TW_MR * TW_VW);
         k += run;
     }
@@ -169,13 +187,16 @@ static inline void tw_deform_pixels(const tw_deform *g, int64_t image, int64_t g
                                     int64_t rest, float *sums)
 {
     float samples[TW_DEFORM_FLOATS] __attribute__((aligned(64)));
+    tw_corners corners[TW_DEFORM_TILES];
     const int64_t all = g->kernel[0] * g->kernel[1] * g->blocks, tiles = (end - q + TW_MR - 1) / TW_MR;
     const int64_t most = TW_DEFORM_FLOATS / (tiles * TW_MR * TW_VW), depth = all * TW_VW;
+    for (int64_t t = 0; t < tiles; t++) corners[t] = tw_deform_corners(g, q + t * TW_MR);
     for (int64_t k = 0; k < all; k += most) {
         const int64_t count = most < all - k ? most : all - k, floats = count * TW_MR * TW_VW;
         for (int64_t t = 0; t < tiles; t++) {
             const int64_t at = q + t * TW_MR;
-            tw_deform_chunk(g, image, group, k, k + count, at, end - at < TW_MR ? end - at : TW_MR, samples + t * floats);
+            tw_deform_chunk(g, image, group, k, k + count, at, end - at < TW_MR ? end - at : TW_MR, corners + t,
+                            samples + t * floats);
         }
         const float *w = g->w + group * depth * g->width + k * TW_VW * TW_NR;
         for (int64_t o = 0; o < g->width; o += TW_NR) {

@@ -169,15 +169,20 @@ class Product:
     activation: tuple[int, float, float] = (0, 0.0, 0.0)
 
 
-def emit(b: Lowering, p: Product) -> None:
-    """The kernel step of a product."""
-    panels, k = len(p.panels.table), len(p.offsets)
-    tiles = -(-p.rows // tile_rows(p.rows))
+def _cut(p: Product) -> tuple[int, int, int]:
+    """Panels and row tiles a task, and tasks."""
+    panels, tiles, k = len(p.panels.table), -(-p.rows // tile_rows(p.rows)), len(p.offsets)
     columns = panels * PANEL
     per_panel, per_tile = cut_tasks(
         p.images * p.groups, panels, tiles, columns * p.inputs, p.rows * k, 2 * k * p.rows * columns
     )
-    tasks = p.images * p.groups * -(-panels // per_panel) * -(-tiles // per_tile)
+    return per_panel, per_tile, p.images * p.groups * -(-panels // per_panel) * -(-tiles // per_tile)
+
+
+def emit(b: Lowering, p: Product) -> None:
+    """The kernel step of a product."""
+    panels, k = len(p.panels.table), len(p.offsets)
+    per_panel, per_tile, tasks = _cut(p)
     args: list[Arg] = [p.x, p.w, b.const(np.asarray(p.offsets, np.int64)), p.y, p.bias, p.residual]
     args += [b.const(p.panels.table), b.const(p.panels.runs)]
     args += [k, p.rows, p.groups, panels, per_panel, per_tile, tile_rows(p.rows)]
@@ -185,6 +190,25 @@ def emit(b: Lowering, p: Product) -> None:
     code, alpha, beta = p.activation
     args += [code, float(alpha), float(beta), *p.residual_strides]
     b.step("tile_gemm", tasks, *args)
+
+
+def emit_zip(b: Lowering, even: Product, odd: Product, odd_width: int) -> None:
+    """The kernel step of two products of the same panels whose columns take turns in y.
+
+    The panels' runs are those of `even`; odd_width: 0, or the width of an output row that ends in an even column.
+    """
+    panels = len(even.panels.table)
+    per_panel, per_tile, tasks = _cut(even)
+    runs = even.panels.runs * (1, 2, 1)
+    if odd_width:
+        runs[:, 1] -= (runs[:, 2] + runs[:, 1]) % odd_width == 1
+    args: list[Arg] = [even.x]
+    for p in (even, odd):
+        args += [p.w, b.const(np.asarray(p.offsets, np.int64)), len(p.offsets)]
+    args += [even.y, even.bias, b.const(even.panels.table), b.const(runs)]
+    args += [even.rows, even.groups, panels, per_panel, per_tile, tile_rows(even.rows), *even.x_strides]
+    image, row, _ = even.y_strides
+    b.step("tile_gemm_zip", tasks, *args, even.rows * row, image, row)
 
 
 def cut_tasks(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product as cartesian
 from typing import Any
@@ -13,8 +15,8 @@ from tilewise.graph import UNKNOWN, Fact
 from tilewise.graph.facts import Shape
 from tilewise.ops.base import Inputs, Op
 from tilewise.ops.conv_problem import phase_image, phase_table
-from tilewise.ops.lowering import Lowering
-from tilewise.ops.tiles import VECTOR, Product, emit, image_panels, pack_tiles
+from tilewise.ops.lowering import Lowering, Ref
+from tilewise.ops.tiles import VECTOR, Product, emit, emit_zip, image_panels, pack_tiles
 from tilewise.ops.windows import AUTO_PADS, extent
 
 
@@ -212,16 +214,21 @@ class Phase:
 
 
 def lower_phases(op: ConvTranspose, b: Lowering, axes: list[Axis]) -> None:
-    """A product for every phase of the output, all of one padded image; no scatter."""
+    """A product for every phase of the output, all of one padded image; no scatter.
+
+    With a last stride of 2 the two phases of a row are made together and stored side by side.
+    """
     n, c = b.ins[0].shape[:2]
     phases = [axis.phases() for axis in axes]
+    zipped = axes[2].stride == 2 and len(phases[2]) == 2 and b.has("tile_gemm_zip")
+    if zipped:
+        phases[2] = [replace(p, count=phases[2][0].count) for p in phases[2]]
     reach = [[s for p in ps for s in p.shifts] or [0] for ps in phases]
     before = [max(0, -min(r)) for r in reach]
     size = [
         max([p.count + max(p.shifts) for p in ps if p.shifts] or [1]) + pad
         for ps, pad in zip(phases, before, strict=True)
     ]
-    outs = [axis.out for axis in axes]
     in_place = not any(before) and all(s <= a.size for s, a in zip(size, axes, strict=True))
     in_place = in_place and min(_columns(ps, axes[2].size) for ps in cartesian(*phases)) >= VECTOR
     sizes = [a.size for a in axes]
@@ -230,35 +237,53 @@ def lower_phases(op: ConvTranspose, b: Lowering, axes: list[Axis]) -> None:
     else:
         table = phase_table(-np.array([before], np.int64), 1, sizes[2], size[2])
         image = phase_image(b, b.input(0), n * c, sizes, (1, 1, 1), size, table)
-    strides = [a.stride for a in axes]
-    steps = (strides[0] * outs[1] * outs[2], strides[1] * outs[2], strides[2])
     weights = b.value(1).reshape(op.group, c // op.group, -1, *[a.kernel for a in axes])
-    for triple in cartesian(*phases):
-        panels = image_panels([p.count for p in triple], size, steps, shift=in_place)
-        shifts = [[s + pad for s in p.shifts] for p, pad in zip(triple, before, strict=True)]
-        taps = np.array([(d * size[1] + h) * size[2] + w for d, h, w in cartesian(*shifts)], np.int64)
-        plane = size[0] * size[1] * size[2]
-        k = (np.arange(c // op.group)[:, None] * plane + taps).ravel()
-        first = (triple[0].first * outs[1] + triple[1].first) * outs[2] + triple[2].first
-        pixels, rows = outs[0] * outs[1] * outs[2], weights.shape[2]
-        emit(
-            b,
-            Product(
-                x=image,
-                w=b.packed(1, f"phase {triple} of group {op.group}", partial(_phase_tiles, weights, triple)),
-                y=b.output().at(4 * first),
-                offsets=k,
-                panels=panels,
-                rows=rows,
-                images=n,
-                groups=op.group,
-                inputs=c // op.group,
-                x_strides=(c * plane, c // op.group * plane),
-                w_strides=(0, rows * len(k)),
-                y_strides=(op.group * rows * pixels, pixels, axes[2].stride),
-                bias=b.optional(2),
-            ),
-        )
+    product = partial(_phase_product, op, b, axes, weights, image, size, before, shift=in_place)
+    for plane in cartesian(*phases[:2]):
+        products = [product((*plane, phase)) for phase in phases[2]]
+        if zipped:
+            emit_zip(b, *products, odd_width=axes[2].out if axes[2].out % 2 else 0)
+            continue
+        for p in products:
+            emit(b, p)
+
+
+def _phase_product(
+    op: ConvTranspose,
+    b: Lowering,
+    axes: list[Axis],
+    weights: np.ndarray,
+    image: Ref,
+    size: Sequence[int],
+    before: Sequence[int],
+    triple: tuple[Phase, Phase, Phase],
+    *,
+    shift: bool,
+) -> Product:
+    """The product that makes one phase of the output from an image of `size`, `before` of it padding."""
+    n, c = b.ins[0].shape[:2]
+    outs = [a.out for a in axes]
+    pixels, rows, plane = math.prod(outs), weights.shape[2], math.prod(size)
+    shifts = [[s + pad for s in p.shifts] for p, pad in zip(triple, before, strict=True)]
+    taps = np.array([(d * size[1] + h) * size[2] + w for d, h, w in cartesian(*shifts)], np.int64)
+    offsets = (np.arange(c // op.group)[:, None] * plane + taps).ravel()
+    steps = (axes[0].stride * outs[1] * outs[2], axes[1].stride * outs[2], axes[2].stride)
+    first = (triple[0].first * outs[1] + triple[1].first) * outs[2] + triple[2].first
+    return Product(
+        x=image,
+        w=b.packed(1, f"phase {triple} of group {op.group}", partial(_phase_tiles, weights, triple)),
+        y=b.output().at(4 * first),
+        offsets=offsets,
+        panels=image_panels([p.count for p in triple], size, steps, shift=shift),
+        rows=rows,
+        images=n,
+        groups=op.group,
+        inputs=c // op.group,
+        x_strides=(c * plane, c // op.group * plane),
+        w_strides=(0, rows * len(offsets)),
+        y_strides=(op.group * rows * pixels, pixels, axes[2].stride),
+        bias=b.optional(2),
+    )
 
 
 def _columns(triple: tuple[Phase, ...], pitch: int) -> int:

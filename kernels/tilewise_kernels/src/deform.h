@@ -8,7 +8,7 @@
 
 enum {
     TW_DEFORM_TILES = 4,     /* register tiles of pixels that share a chunk of weights */
-    TW_DEFORM_FLOATS = 8192, /* of the samples of such a chunk */
+    TW_DEFORM_FLOATS = 16128, /* of the samples of such a chunk */
     TW_DEFORM_LANES = 16     /* pixels whose places are found at once, TW_MR of them used */
 };
 

@@ -7,6 +7,9 @@ from tile cimport (
     CLIP, TW_MR, TW_VW, lower_bound, number, tw_activate, tw_copy_row, tw_dot, tw_dot4, tw_tile, upper_bound,
 )
 
+cdef extern from "transpose.h" nogil:
+    void tw_zip_row(float *dst, const float *a, const float *b, int64_t n)
+
 cdef enum:
     MAX_MR = 16
     MAX_NR = 32
@@ -131,6 +134,63 @@ cdef void tile_gemm(const int64_t *a, int64_t begin, int64_t end) noexcept nogil
                 tile_panel(&p, panels + 4 * i, row, mr)
 
 
+cdef void zip_panel(const int64_t *a, const float *x, const float *even, const float *odd, const float *bias, float *y,
+                    const int64_t *panel, int64_t mr) noexcept nogil:
+    """Two tiles of one panel, their columns taking turns in y."""
+    cdef float[MAX_MR * MAX_NR] first
+    cdef float[MAX_MR * MAX_NR] second
+    cdef float[2 * MAX_NR] row
+    cdef int64_t nv = panel[1], width = nv * TW_VW, i, r
+    cdef const int64_t *run = <const int64_t *><uintptr_t>a[10] + 3 * panel[2]
+    cdef float lo = lower_bound(0, 0), hi = upper_bound(0, 0)
+    tw_tile(<int>mr, <int>nv, a[3], even, x + panel[0], <const int64_t *><uintptr_t>a[2], first, width, bias, NULL, 0,
+            lo, hi)
+    tw_tile(<int>mr, <int>nv, a[6], odd, x + panel[0], <const int64_t *><uintptr_t>a[5], second, width, bias, NULL, 0,
+            lo, hi)
+    for i in range(mr):
+        if panel[3] == 1 and run[1] == 2 * width:
+            tw_zip_row(y + run[2], first + i * width, second + i * width, width)
+        else:
+            tw_zip_row(row, first + i * width, second + i * width, width)
+            for r in range(panel[3]):
+                tw_copy_row(y + run[3 * r + 2], row + 2 * run[3 * r], run[3 * r + 1], 1, False)
+        y += a[21]
+
+
+cdef void tile_gemm_zip(const int64_t *a, int64_t begin, int64_t end) noexcept nogil:
+    """y[n, g, row, 2 * column + p] = sum_k w_p[g, row, k] * x[n, g, off_p[k] + column] + bias[g, row], p 0 and 1.
+
+    args: 0 x, 1-3 w, offsets and k of p = 0, 4-6 of p = 1, 7 y, 8 bias or 0, 9 panels [.][4] and 10 runs [.][3] as in
+    `tile_gemm`, but a run's length counts floats of y, 11 rows a group, 12 groups, 13 panels, 14 panels a task,
+    15 row tiles a task, 16 mr, 17-18 x strides of n and group, 19 groups' stride in y, 20-21 y strides of n and row.
+    Task as in `tile_gemm`.
+    """
+    cdef int64_t tiles = (a[11] + a[16] - 1) // a[16]
+    cdef int64_t row_blocks = (tiles + a[15] - 1) // a[15]
+    cdef int64_t panel_blocks = (a[13] + a[14] - 1) // a[14]
+    cdef int64_t task, rb, pb, g, n, t, i, row
+    cdef const int64_t *panels = <const int64_t *><uintptr_t>a[9]
+    cdef const float *x
+    cdef const float *even
+    cdef const float *odd
+    cdef const float *bias
+    cdef float *y
+    for task in range(begin, end):
+        rb = task % row_blocks
+        pb = (task // row_blocks) % panel_blocks
+        g = (task // (row_blocks * panel_blocks)) % a[12]
+        n = task // (row_blocks * panel_blocks * a[12])
+        x = <const float *><uintptr_t>a[0] + n * a[17] + g * a[18]
+        for t in range(rb * a[15], min((rb + 1) * a[15], tiles)):
+            row = t * a[16]
+            even = <const float *><uintptr_t>a[1] + (g * a[11] + row) * a[3]
+            odd = <const float *><uintptr_t>a[4] + (g * a[11] + row) * a[6]
+            bias = NULL if a[8] == 0 else <const float *><uintptr_t>a[8] + g * a[11] + row
+            y = <float *><uintptr_t>a[7] + n * a[20] + g * a[19] + row * a[21]
+            for i in range(pb * a[14], min((pb + 1) * a[14], a[13])):
+                zip_panel(a, x, even, odd, bias, y, panels + 4 * i, min(a[16], a[11] - row))
+
+
 cdef void pack_rows(const int64_t *a, int64_t begin, int64_t end) noexcept nogil:
     """A matrix of each of n images as the row tiles that `tile_gemm` takes for `w`.
 
@@ -208,6 +268,7 @@ cdef void gemv(const int64_t *a, int64_t begin, int64_t end) noexcept nogil:
 
 KERNELS = {
     "tile_gemm": <uintptr_t>&tile_gemm,
+    "tile_gemm_zip": <uintptr_t>&tile_gemm_zip,
     "pack_rows": <uintptr_t>&pack_rows,
     "pack_columns": <uintptr_t>&pack_columns,
     "gemv": <uintptr_t>&gemv,

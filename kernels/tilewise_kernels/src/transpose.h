@@ -94,4 +94,14 @@ static inline void tw_turn_over(float *dst, int64_t ldd, const float *src, int64
     }
 }
 
+/* dst[2 * j] = a[j], dst[2 * j + 1] = b[j] for j in [0, n), n a multiple of TW_VW. */
+static inline void tw_zip_row(float *dst, const float *a, const float *b, int64_t n)
+{
+    for (int64_t j = 0; j < n; j += TW_VW) {
+        const tw_vec even = tw_load_vec(a + j), odd = tw_load_vec(b + j);
+        tw_store_vec(dst + 2 * j, __builtin_shuffle(even, odd, TW_ZIP_LO));
+        tw_store_vec(dst + 2 * j + TW_VW, __builtin_shuffle(even, odd, TW_ZIP_HI));
+    }
+}
+
 #endif

@@ -192,23 +192,21 @@ def emit(b: Lowering, p: Product) -> None:
     b.step("tile_gemm", tasks, *args)
 
 
-def emit_zip(b: Lowering, even: Product, odd: Product, odd_width: int) -> None:
-    """The kernel step of two products of the same panels whose columns take turns in y.
+def emit_zip(b: Lowering, p: Product, pairs: np.ndarray, odd_width: int) -> None:
+    """The kernel step of pairs of products whose columns take turns in y.
 
-    The panels' runs are those of `even`; odd_width: 0, or the width of an output row that ends in an even column.
+    p: what they share; its w, offsets and runs are those of all of them, in the order of `pairs`.
+    pairs: int64 [pairs, 7], see kernel `tile_gemm_zip`. odd_width: 0, or the width of an output row that ends in an
+    even column.
     """
-    panels = len(even.panels.table)
-    per_panel, per_tile, tasks = _cut(even)
-    runs = even.panels.runs * (1, 2, 1)
+    panels = len(p.panels.table)
+    per_panel, per_tile, tasks = _cut(p)
+    runs = p.panels.runs * (1, 2, 1)
     if odd_width:
         runs[:, 1] -= (runs[:, 2] + runs[:, 1]) % odd_width == 1
-    args: list[Arg] = [even.x]
-    for p in (even, odd):
-        args += [p.w, b.const(np.asarray(p.offsets, np.int64)), len(p.offsets)]
-    args += [even.y, even.bias, b.const(even.panels.table), b.const(runs)]
-    args += [even.rows, even.groups, panels, per_panel, per_tile, tile_rows(even.rows), *even.x_strides]
-    image, row, _ = even.y_strides
-    b.step("tile_gemm_zip", tasks, *args, even.rows * row, image, row)
+    args: list[Arg] = [p.x, p.w, b.const(np.asarray(p.offsets, np.int64)), p.y, p.bias]
+    args += [b.const(p.panels.table), b.const(runs), len(pairs), b.const(pairs), p.rows, p.groups, panels]
+    b.step("tile_gemm_zip", tasks, *args, per_panel, per_tile, tile_rows(p.rows), *p.x_strides, *p.y_strides[:2])
 
 
 def cut_tasks(

@@ -237,61 +237,93 @@ def lower_phases(op: ConvTranspose, b: Lowering, axes: list[Axis]) -> None:
     else:
         table = phase_table(-np.array([before], np.int64), 1, sizes[2], size[2])
         image = phase_image(b, b.input(0), n * c, sizes, (1, 1, 1), size, table)
-    weights = b.value(1).reshape(op.group, c // op.group, -1, *[a.kernel for a in axes])
-    product = partial(_phase_product, op, b, axes, weights, image, size, before, shift=in_place)
-    for plane in cartesian(*phases[:2]):
-        products = [product((*plane, phase)) for phase in phases[2]]
-        if zipped:
-            emit_zip(b, *products, odd_width=axes[2].out if axes[2].out % 2 else 0)
-            continue
-        for p in products:
-            emit(b, p)
+    maker = PhaseProducts(op, b, axes, image, size, before, shift=in_place)
+    planes = list(cartesian(*phases[:2]))
+    if not zipped:
+        for triple in cartesian(planes, phases[2]):
+            emit(b, maker.product([(*triple[0], triple[1])]))
+        return
+    alike = all(p.count == ps[0].count for ps in phases[:2] for p in ps)
+    for together in [planes] if alike else [[plane] for plane in planes]:
+        triples = [(*plane, phase) for plane in together for phase in phases[2]]
+        odd_width = axes[2].out if axes[2].out % 2 else 0
+        emit_zip(b, maker.product(triples), maker.pairs(triples), odd_width)
 
 
-def _phase_product(
-    op: ConvTranspose,
-    b: Lowering,
-    axes: list[Axis],
-    weights: np.ndarray,
-    image: Ref,
-    size: Sequence[int],
-    before: Sequence[int],
-    triple: tuple[Phase, Phase, Phase],
-    *,
-    shift: bool,
-) -> Product:
-    """The product that makes one phase of the output from an image of `size`, `before` of it padding."""
-    n, c = b.ins[0].shape[:2]
-    outs = [a.out for a in axes]
-    pixels, rows, plane = math.prod(outs), weights.shape[2], math.prod(size)
-    shifts = [[s + pad for s in p.shifts] for p, pad in zip(triple, before, strict=True)]
-    taps = np.array([(d * size[1] + h) * size[2] + w for d, h, w in cartesian(*shifts)], np.int64)
-    offsets = (np.arange(c // op.group)[:, None] * plane + taps).ravel()
-    steps = (axes[0].stride * outs[1] * outs[2], axes[1].stride * outs[2], axes[2].stride)
-    first = (triple[0].first * outs[1] + triple[1].first) * outs[2] + triple[2].first
-    return Product(
-        x=image,
-        w=b.packed(1, f"phase {triple} of group {op.group}", partial(_phase_tiles, weights, triple)),
-        y=b.output().at(4 * first),
-        offsets=offsets,
-        panels=image_panels([p.count for p in triple], size, steps, shift=shift),
-        rows=rows,
-        images=n,
-        groups=op.group,
-        inputs=c // op.group,
-        x_strides=(c * plane, c // op.group * plane),
-        w_strides=(0, rows * len(offsets)),
-        y_strides=(op.group * rows * pixels, pixels, axes[2].stride),
-        bias=b.optional(2),
-    )
+Triple = tuple[Phase, Phase, Phase]
+
+
+class PhaseProducts:
+    """Products that make phases of the output from an image of `size`, `before` of it padding."""
+
+    def __init__(
+        self,
+        op: ConvTranspose,
+        b: Lowering,
+        axes: list[Axis],
+        image: Ref,
+        size: Sequence[int],
+        before: Sequence[int],
+        *,
+        shift: bool,
+    ) -> None:
+        self.b, self.image, self.size, self.before, self.shift, self.group = b, image, size, before, shift, op.group
+        self.n, self.c = b.ins[0].shape[:2]
+        self.outs = [a.out for a in axes]
+        self.steps = (axes[0].stride * self.outs[1] * self.outs[2], axes[1].stride * self.outs[2], axes[2].stride)
+        self.depth = self.c // op.group
+        self.weights = b.value(1).reshape(op.group, self.depth, -1, *[a.kernel for a in axes])
+
+    def offsets(self, triple: Triple) -> np.ndarray:
+        """Where each k = (c, tap) of a phase lies in the image."""
+        shifts = [[s + pad for s in p.shifts] for p, pad in zip(triple, self.before, strict=True)]
+        taps = [(d * self.size[1] + h) * self.size[2] + w for d, h, w in cartesian(*shifts)]
+        return (np.arange(self.depth)[:, None] * math.prod(self.size) + np.array(taps, np.int64)).ravel()
+
+    def first(self, triple: Triple) -> int:
+        """Where a phase begins in a plane of y."""
+        return (triple[0].first * self.outs[1] + triple[1].first) * self.outs[2] + triple[2].first
+
+    def product(self, triples: Sequence[Triple]) -> Product:
+        """One phase, or what several have in common with their weights and offsets end to end."""
+        outs, rows, plane = math.prod(self.outs), self.weights.shape[2], math.prod(self.size)
+        make = partial(_phase_tiles, self.weights, triples)
+        return Product(
+            x=self.image,
+            w=self.b.packed(1, f"phases {triples} of group {self.group}", make),
+            y=self.b.output().at(4 * self.first(triples[0]) if len(triples) == 1 else 0),
+            offsets=np.concatenate([self.offsets(t) for t in triples]),
+            panels=image_panels([p.count for p in triples[0]], self.size, self.steps, shift=self.shift),
+            rows=rows,
+            images=self.n,
+            groups=self.group,
+            inputs=self.depth,
+            x_strides=(self.c * plane, self.depth * plane),
+            w_strides=(0, rows * len(self.offsets(triples[0]))),
+            y_strides=(self.group * rows * outs, outs, self.steps[2]),
+            bias=self.b.optional(2),
+        )
+
+    def pairs(self, triples: Sequence[Triple]) -> np.ndarray:
+        """Where in w and offsets each of two consecutive phases begins and its k, then where they begin in y."""
+        rows = self.weights.shape[2] * self.group
+        table, at = [], 0
+        for triple in triples:
+            k = len(self.offsets(triple))
+            table.append((at * rows, at, k, self.first(triple)))
+            at += k
+        return np.array([(*e[:3], *o[:3], e[3]) for e, o in zip(table[::2], table[1::2], strict=True)], np.int64)
 
 
 def _columns(triple: tuple[Phase, ...], pitch: int) -> int:
     return (triple[1].count - 1) * pitch + triple[2].count
 
 
-def _phase_tiles(weights: np.ndarray, triple: tuple[Phase, ...]) -> np.ndarray:
-    """[group, depth, rows, kD, kH, kW] to the tiles of one phase's taps."""
-    chosen = weights[:, :, :, triple[0].taps][:, :, :, :, triple[1].taps][..., triple[2].taps]
-    groups, _, rows = chosen.shape[:3]
-    return pack_tiles(np.moveaxis(chosen, 2, 1).reshape(groups, rows, -1))
+def _phase_tiles(weights: np.ndarray, triples: Sequence[Triple]) -> np.ndarray:
+    """[group, depth, rows, kD, kH, kW] to the tiles of each phase's taps, end to end."""
+    parts = []
+    for triple in triples:
+        chosen = weights[:, :, :, triple[0].taps][:, :, :, :, triple[1].taps][..., triple[2].taps]
+        groups, _, rows = chosen.shape[:3]
+        parts.append(pack_tiles(np.moveaxis(chosen, 2, 1).reshape(groups, rows, -1)).ravel())
+    return np.concatenate(parts)

@@ -9,6 +9,7 @@ from tile cimport (
 
 cdef extern from "transpose.h" nogil:
     void tw_zip_row(float *dst, const float *a, const float *b, int64_t n)
+    void tw_expect(const float *p, int64_t n)
 
 cdef enum:
     MAX_MR = 16
@@ -134,61 +135,75 @@ cdef void tile_gemm(const int64_t *a, int64_t begin, int64_t end) noexcept nogil
                 tile_panel(&p, panels + 4 * i, row, mr)
 
 
-cdef void zip_panel(const int64_t *a, const float *x, const float *even, const float *odd, const float *bias, float *y,
-                    const int64_t *panel, int64_t mr) noexcept nogil:
+cdef struct Zip:
+    const float *x
+    const float *w
+    const int64_t *off
+    const float *bias
+    const int64_t *runs
+    int64_t row_stride
+
+
+cdef void zip_panel(Zip *p, const int64_t *panel, const int64_t *pair, int64_t row, int64_t mr, float *y) noexcept nogil:
     """Two tiles of one panel, their columns taking turns in y."""
-    cdef float[MAX_MR * MAX_NR] first
-    cdef float[MAX_MR * MAX_NR] second
-    cdef float[2 * MAX_NR] row
+    cdef float[MAX_MR * MAX_NR] even
+    cdef float[MAX_MR * MAX_NR] odd
+    cdef float[2 * MAX_NR] both
     cdef int64_t nv = panel[1], width = nv * TW_VW, i, r
-    cdef const int64_t *run = <const int64_t *><uintptr_t>a[10] + 3 * panel[2]
+    cdef const int64_t *run = p.runs + 3 * panel[2]
+    cdef const float *x = p.x + panel[0]
     cdef float lo = lower_bound(0, 0), hi = upper_bound(0, 0)
-    tw_tile(<int>mr, <int>nv, a[3], even, x + panel[0], <const int64_t *><uintptr_t>a[2], first, width, bias, NULL, 0,
+    for i in range(mr):
+        for r in range(panel[3]):
+            tw_expect(y + i * p.row_stride + run[3 * r + 2], run[3 * r + 1])
+    tw_tile(<int>mr, <int>nv, pair[2], p.w + pair[0] + row * pair[2], x, p.off + pair[1], even, width, p.bias, NULL, 0,
             lo, hi)
-    tw_tile(<int>mr, <int>nv, a[6], odd, x + panel[0], <const int64_t *><uintptr_t>a[5], second, width, bias, NULL, 0,
+    tw_tile(<int>mr, <int>nv, pair[5], p.w + pair[3] + row * pair[5], x, p.off + pair[4], odd, width, p.bias, NULL, 0,
             lo, hi)
     for i in range(mr):
         if panel[3] == 1 and run[1] == 2 * width:
-            tw_zip_row(y + run[2], first + i * width, second + i * width, width)
+            tw_zip_row(y + run[2], even + i * width, odd + i * width, width)
         else:
-            tw_zip_row(row, first + i * width, second + i * width, width)
+            tw_zip_row(both, even + i * width, odd + i * width, width)
             for r in range(panel[3]):
-                tw_copy_row(y + run[3 * r + 2], row + 2 * run[3 * r], run[3 * r + 1], 1, False)
-        y += a[21]
+                tw_copy_row(y + run[3 * r + 2], both + 2 * run[3 * r], run[3 * r + 1], 1, False)
+        y += p.row_stride
 
 
 cdef void tile_gemm_zip(const int64_t *a, int64_t begin, int64_t end) noexcept nogil:
-    """y[n, g, row, 2 * column + p] = sum_k w_p[g, row, k] * x[n, g, off_p[k] + column] + bias[g, row], p 0 and 1.
+    """y[n, g, row, at + 2 * column + p] = sum_k w_p[g, row, k] * x[n, g, off_p[k] + column] + bias[g, row], p 0 and 1.
 
-    args: 0 x, 1-3 w, offsets and k of p = 0, 4-6 of p = 1, 7 y, 8 bias or 0, 9 panels [.][4] and 10 runs [.][3] as in
-    `tile_gemm`, but a run's length counts floats of y, 11 rows a group, 12 groups, 13 panels, 14 panels a task,
-    15 row tiles a task, 16 mr, 17-18 x strides of n and group, 19 groups' stride in y, 20-21 y strides of n and row.
-    Task as in `tile_gemm`.
+    args: 0 x, 1 w, 2 offsets, 3 y, 4 bias or 0, 5 panels [.][4] and 6 runs [.][3] as in `tile_gemm`, but a run's length
+    counts floats of y, 7 pairs, 8 [pairs][7]: where w and offsets of p = 0 begin, their k, the same for p = 1, at;
+    9 rows a group, 10 groups, 11 panels, 12 panels a task, 13 row tiles a task, 14 mr, 15-16 x strides of n and group,
+    17-18 y strides of n and row. w of a pair's p: [group][tiles]. Task as in `tile_gemm`.
     """
-    cdef int64_t tiles = (a[11] + a[16] - 1) // a[16]
-    cdef int64_t row_blocks = (tiles + a[15] - 1) // a[15]
-    cdef int64_t panel_blocks = (a[13] + a[14] - 1) // a[14]
-    cdef int64_t task, rb, pb, g, n, t, i, row
-    cdef const int64_t *panels = <const int64_t *><uintptr_t>a[9]
-    cdef const float *x
-    cdef const float *even
-    cdef const float *odd
-    cdef const float *bias
+    cdef int64_t tiles = (a[9] + a[14] - 1) // a[14]
+    cdef int64_t row_blocks = (tiles + a[13] - 1) // a[13]
+    cdef int64_t panel_blocks = (a[11] + a[12] - 1) // a[12]
+    cdef int64_t task, rb, pb, g, n, t, i, j, row
+    cdef const int64_t *panels = <const int64_t *><uintptr_t>a[5]
+    cdef const int64_t *pairs = <const int64_t *><uintptr_t>a[8]
     cdef float *y
+    cdef Zip p
+    p.w = <const float *><uintptr_t>a[1]
+    p.off = <const int64_t *><uintptr_t>a[2]
+    p.runs = <const int64_t *><uintptr_t>a[6]
+    p.row_stride = a[18]
     for task in range(begin, end):
         rb = task % row_blocks
         pb = (task // row_blocks) % panel_blocks
-        g = (task // (row_blocks * panel_blocks)) % a[12]
-        n = task // (row_blocks * panel_blocks * a[12])
-        x = <const float *><uintptr_t>a[0] + n * a[17] + g * a[18]
-        for t in range(rb * a[15], min((rb + 1) * a[15], tiles)):
-            row = t * a[16]
-            even = <const float *><uintptr_t>a[1] + (g * a[11] + row) * a[3]
-            odd = <const float *><uintptr_t>a[4] + (g * a[11] + row) * a[6]
-            bias = NULL if a[8] == 0 else <const float *><uintptr_t>a[8] + g * a[11] + row
-            y = <float *><uintptr_t>a[7] + n * a[20] + g * a[19] + row * a[21]
-            for i in range(pb * a[14], min((pb + 1) * a[14], a[13])):
-                zip_panel(a, x, even, odd, bias, y, panels + 4 * i, min(a[16], a[11] - row))
+        g = (task // (row_blocks * panel_blocks)) % a[10]
+        n = task // (row_blocks * panel_blocks * a[10])
+        p.x = <const float *><uintptr_t>a[0] + n * a[15] + g * a[16]
+        y = <float *><uintptr_t>a[3] + n * a[17] + g * a[9] * a[18]
+        for i in range(pb * a[12], min((pb + 1) * a[12], a[11])):
+            for j in range(a[7]):
+                for t in range(rb * a[13], min((rb + 1) * a[13], tiles)):
+                    row = t * a[14]
+                    p.bias = NULL if a[4] == 0 else <const float *><uintptr_t>a[4] + g * a[9] + row
+                    zip_panel(&p, panels + 4 * i, pairs + 7 * j, g * a[9] + row, min(a[14], a[9] - row),
+                              y + row * a[18] + pairs[7 * j + 6])
 
 
 cdef void pack_rows(const int64_t *a, int64_t begin, int64_t end) noexcept nogil:

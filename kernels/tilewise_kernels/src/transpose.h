@@ -104,4 +104,11 @@ static inline void tw_zip_row(float *dst, const float *a, const float *b, int64_
     }
 }
 
+/* Asks for the cache lines of n floats that will be written. */
+static inline void tw_expect(const float *p, int64_t n)
+{
+    for (int64_t j = 0; j < n; j += TW_LINE) __builtin_prefetch(p + j, 1);
+    __builtin_prefetch(p + n - 1, 1);
+}
+
 #endif

@@ -10,6 +10,9 @@ from tile cimport (
 cdef extern from "transpose.h" nogil:
     void tw_zip_row(float *dst, const float *a, const float *b, int64_t n)
     void tw_expect(const float *p, int64_t n)
+    void tw_turn_over(float *dst, int64_t ldd, const float *src, int64_t lds, int64_t rows, int64_t columns, float scale)
+    void tw_gather_over(float *dst, int64_t ldd, const float *src, int64_t lds, int64_t rows, int64_t columns,
+                        float scale)
 
 cdef enum:
     MAX_MR = 16
@@ -206,6 +209,20 @@ cdef void tile_gemm_zip(const int64_t *a, int64_t begin, int64_t end) noexcept n
                               y + row * a[18] + pairs[7 * j + 6])
 
 
+cdef inline void pack(float *dst, int64_t pitch, const float *src, int64_t step, int64_t k_step, int64_t count,
+                      int64_t k, float scale) noexcept nogil:
+    """dst[i * pitch + j] = scale * src[j * step + i * k_step] for j in [0, count) and i in [0, k)."""
+    cdef int64_t i, j
+    if k_step == 1:
+        tw_turn_over(dst, pitch, src, step, count, k, scale)
+    elif step == 1:
+        tw_gather_over(dst, pitch, src, k_step, count, k, scale)
+    else:
+        for i in range(k):
+            for j in range(count):
+                dst[i * pitch + j] = scale * src[j * step + i * k_step]
+
+
 cdef void pack_rows(const int64_t *a, int64_t begin, int64_t end) noexcept nogil:
     """A matrix of each of n images as the row tiles that `tile_gemm` takes for `w`.
 
@@ -213,18 +230,13 @@ cdef void pack_rows(const int64_t *a, int64_t begin, int64_t end) noexcept nogil
     Task: image * tiles + tile.
     """
     cdef int64_t tiles = (a[2] + a[4] - 1) // a[4]
-    cdef int64_t task, i, k, row, mr
-    cdef const float *src
-    cdef float *dst
-    cdef float scale = <float>number(a + 8)
+    cdef int64_t task, row, mr
     for task in range(begin, end):
         row = (task % tiles) * a[4]
         mr = min(a[4], a[2] - row)
-        src = <const float *><uintptr_t>a[1] + (task // tiles) * a[7] + row * a[5]
-        dst = <float *><uintptr_t>a[0] + (task // tiles) * a[2] * a[3] + row * a[3]
-        for k in range(a[3]):
-            for i in range(mr):
-                dst[k * mr + i] = scale * src[i * a[5] + k * a[6]]
+        pack(<float *><uintptr_t>a[0] + (task // tiles) * a[2] * a[3] + row * a[3], mr,
+             <const float *><uintptr_t>a[1] + (task // tiles) * a[7] + row * a[5], a[5], a[6], mr, a[3],
+             <float>number(a + 8))
 
 
 cdef void pack_columns(const int64_t *a, int64_t begin, int64_t end) noexcept nogil:
@@ -234,19 +246,16 @@ cdef void pack_columns(const int64_t *a, int64_t begin, int64_t end) noexcept no
     Task: image * panels + panel.
     """
     cdef int64_t panels = (a[2] + a[4] - 1) // a[4]
-    cdef int64_t task, j, k, column, width
-    cdef const float *src
+    cdef int64_t task, column, width
     cdef float *dst
     for task in range(begin, end):
         column = (task % panels) * a[4]
         width = min(a[4], a[2] - column)
-        src = <const float *><uintptr_t>a[1] + (task // panels) * a[7] + column * a[5]
         dst = <float *><uintptr_t>a[0] + task * a[4] * a[3]
-        for k in range(a[3]):
-            for j in range(width):
-                dst[k * a[4] + j] = src[j * a[5] + k * a[6]]
-            for j in range(width, a[4]):
-                dst[k * a[4] + j] = 0
+        if width < a[4]:
+            memset(dst, 0, a[3] * a[4] * sizeof(float))
+        pack(dst, a[4], <const float *><uintptr_t>a[1] + (task // panels) * a[7] + column * a[5], a[5], a[6], width,
+             a[3], 1)
 
 
 cdef void gemv(const int64_t *a, int64_t begin, int64_t end) noexcept nogil:

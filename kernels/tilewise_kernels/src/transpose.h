@@ -87,7 +87,7 @@ static inline void tw_turn_over(float *dst, int64_t ldd, const float *src, int64
     for (int64_t c = 0; c < columns; c += TW_VW) {
         const int64_t width = columns - c < TW_VW ? columns - c : TW_VW;
         /* One column of blocks may write past its rows: what is written there comes later anyway. */
-        const int loose = rows <= TW_VW && rows <= ldd && (columns - c - width) * ldd >= TW_VW;
+        const int loose = rows <= TW_VW && rows == ldd && (columns - c - width) * ldd >= TW_VW;
         for (int64_t r = 0; r < rows; r += TW_VW)
             tw_turn_block(dst + c * ldd + r, ldd, src + r * lds + c, lds, rows - r < TW_VW ? rows - r : TW_VW, width,
                           scale, loose);
@@ -109,6 +109,22 @@ static inline void tw_expect(const float *p, int64_t n)
 {
     for (int64_t j = 0; j < n; j += TW_LINE) __builtin_prefetch(p + j, 1);
     __builtin_prefetch(p + n - 1, 1);
+}
+
+/* dst[c * ldd + r] = scale * src[c * lds + r] for r in [0, rows): columns that lie as they are wanted. */
+static inline void tw_gather_over(float *dst, int64_t ldd, const float *src, int64_t lds, int64_t rows, int64_t columns,
+                                  float scale)
+{
+    const tw_vec factor = tw_splat(scale);
+    for (int64_t c = 0; c < columns; c++, dst += ldd, src += lds) {
+        /* What is touched behind the rows is there, and written over later. */
+        const int loose = rows <= TW_VW && rows == ldd && (columns - c) * ldd >= TW_VW &&
+                          (columns - 1 - c) * lds + rows >= TW_VW;
+        int64_t r = 0;
+        for (; r + TW_VW <= rows || (loose && r == 0); r += TW_VW)
+            tw_store_vec(dst + r, factor * tw_load_vec(src + r));
+        for (; r < rows; r++) dst[r] = scale * src[r];
+    }
 }
 
 #endif

@@ -11,6 +11,8 @@ from tilewise.ops.lowering import chunks
 SHORT, LONG, COLUMNS = 0, 1, 2
 MAX_WIDTH = 1024
 SHORT_FLOATS = 64
+ROW = 16
+"""A row of so many floats is worked on along itself."""
 BUFFER_FLOATS = 4096
 NARROW = 64
 TASK_FLOATS = 16384
@@ -65,7 +67,7 @@ def fold_blocks(outer: int, rows: int, inner: int, *, split: bool = True) -> Blo
 
 def map_blocks(outer: int, rows: int, inner: int) -> Blocks:
     """Blocks for a kernel that maps every float by numbers of its column."""
-    if rows * inner <= SHORT_FLOATS:
+    if rows * inner <= SHORT_FLOATS and not (inner == 1 and rows >= ROW):
         return _short(outer, rows, inner)
     if inner < NARROW:
         form, width, tiles, floats = LONG, _fold_width(rows, inner), 1, rows * inner

@@ -7,6 +7,7 @@
 #define TILEWISE_COLUMNS_H
 
 #include "lanes.h"
+#include "nanmax.h"
 #include "vmath.h"
 
 enum {
@@ -150,13 +151,43 @@ static void tw_map(int op, float *y, const float *x, const float *m, const float
     tw_map_row(op, y + v->rows * v->ld, x + v->rows * v->ld, m, k, v->tail);
 }
 
-/* Softmax of one row, or its logarithm (then y must not be x), where `top` is its maximum. */
-static void tw_softmax_row(float *y, const float *x, int64_t n, float top, int logarithm)
+/* The first n floats at x, then `rest`. */
+static inline tw_lanes tw_lanes_some(const float *x, int64_t n, float rest)
 {
-#pragma GCC ivdep
-    for (int64_t j = 0; j < n; j++)
-        y[j] = tw_exp(x[j] - top);
-    const float total = tw_row_sum(y, n);
+    float part[TW_LANES];
+    for (int64_t j = 0; j < TW_LANES; j++) part[j] = j < n ? x[j] : rest;
+    return TW_LANES_AT(part);
+}
+
+/* e = exp(x - top) of a row whose maximum `top` is, stored to y where that is not NULL; returns the sum. */
+static float tw_exp_row(float *y, const float *x, int64_t n, float top)
+{
+    tw_lanes s0 = {0}, s1 = {0};
+    int64_t j = 0;
+    for (; j + 2 * TW_LANES <= n; j += 2 * TW_LANES) {
+        const tw_lanes a = tw_exp_lanes(TW_LANES_AT(x + j) - top), b = tw_exp_lanes(TW_LANES_AT(x + j + TW_LANES) - top);
+        s0 += a;
+        s1 += b;
+        if (y) {
+            *(tw_lanes *)(y + j) = a;
+            *(tw_lanes *)(y + j + TW_LANES) = b;
+        }
+    }
+    for (; j < n; j += TW_LANES) {
+        const int64_t left = n - j < TW_LANES ? n - j : TW_LANES;
+        const tw_lanes e = tw_exp_lanes((left < TW_LANES ? tw_lanes_some(x + j, left, -INFINITY) : TW_LANES_AT(x + j)) - top);
+        s0 += e;
+        if (y && left == TW_LANES) *(tw_lanes *)(y + j) = e;
+        else if (y) for (int64_t i = 0; i < left; i++) y[j + i] = e[i];
+    }
+    return tw_lane_sum(s0 + s1);
+}
+
+/* Softmax of one row, or its logarithm (then y must not be x). */
+static void tw_softmax_row(float *y, const float *x, int64_t n, int logarithm)
+{
+    const float top = tw_row_max(x, n);
+    const float total = tw_exp_row(logarithm ? NULL : y, x, n, top);
     if (logarithm) {
         const float k = tw_log(total);
         for (int64_t j = 0; j < n; j++)
@@ -166,6 +197,14 @@ static void tw_softmax_row(float *y, const float *x, int64_t n, float top, int l
     const float f = 1.0f / total;
     for (int64_t j = 0; j < n; j++)
         y[j] *= f;
+}
+
+/* A row divided by its L1 or L2 norm, 0 where that is 0. */
+static void tw_lp_row(float *y, const float *x, int64_t n, int64_t p)
+{
+    const float total = p == 1 ? tw_row_abs_sum(x, n) : sqrtf(tw_row_square_sum(x, n));
+    for (int64_t j = 0; j < n; j++)
+        y[j] = total == 0.0f ? 0.0f : x[j] / total;
 }
 
 /* Where the greatest value of each column lies, counted in rows: values to `best`, rows to `where`. A NaN wins.

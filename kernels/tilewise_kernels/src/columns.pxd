@@ -22,6 +22,7 @@ cdef extern from "columns.h" nogil:
     void tw_spread(float *acc, const tw_view *v)
     void tw_reduce(int op, float *acc, const float *x, const float *m, const tw_view *v)
     void tw_map(int op, float *y, const float *x, const float *m, const float *k, const tw_view *v)
-    void tw_softmax_row(float *y, const float *x, int64_t n, float top, int logarithm)
+    void tw_softmax_row(float *y, const float *x, int64_t n, int logarithm)
+    void tw_lp_row(float *y, const float *x, int64_t n, int64_t p)
     float tw_log(float x)
     void tw_arg(int32_t *where, const float *x, float sign, int last, const tw_view *v)

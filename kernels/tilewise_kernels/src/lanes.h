@@ -5,6 +5,10 @@
 #include "vmath.h"
 
 #if defined(__AVX512F__)
+#include <immintrin.h>
+#endif
+
+#if defined(__AVX512F__)
 #define TW_LANES 16
 #elif defined(__AVX__)
 #define TW_LANES 8
@@ -52,6 +56,48 @@ static float tw_row_sum(const float *x, int64_t n)
     TW_ROW_SUM(v)
     for (; j < n; j++) sum += x[j];
     return sum;
+}
+
+static float tw_row_square_sum(const float *x, int64_t n)
+{
+    TW_ROW_SUM(v * v)
+    for (; j < n; j++) sum += x[j] * x[j];
+    return sum;
+}
+
+typedef int32_t tw_lanes_bits __attribute__((vector_size(4 * TW_LANES)));
+static inline tw_lanes tw_lanes_abs(tw_lanes v) { return (tw_lanes)((tw_lanes_bits)v & 0x7fffffff); }
+
+static float tw_row_abs_sum(const float *x, int64_t n)
+{
+    TW_ROW_SUM(tw_lanes_abs(v))
+    for (; j < n; j++) sum += fabsf(x[j]);
+    return sum;
+}
+
+/* exp(x) for x <= 0, or NaN; see tw_exp. */
+TW_INLINE tw_lanes tw_exp_lanes(tw_lanes x)
+{
+#if defined(__AVX512F__)
+    x = (tw_lanes)_mm512_max_ps(_mm512_set1_ps(-110.0f), (__m512)x);
+#else
+    const tw_lanes_bits small = x < -110.0f;
+    x = (tw_lanes)((small & (tw_lanes_bits)((tw_lanes){0} - 110.0f)) | (~small & (tw_lanes_bits)x));
+#endif
+    const tw_lanes t = x * TW_LOG2E + TW_ROUND_MAGIC;
+    const tw_lanes n = t - TW_ROUND_MAGIC;
+    const tw_lanes r = (x - n * TW_LN2_HI) - n * TW_LN2_LO;
+    tw_lanes p = r * 1.37805939e-3f + 8.37312452e-3f;
+    p = p * r + 4.16695364e-2f;
+    p = p * r + 1.66664720e-1f;
+    p = p * r + 4.99999851e-1f;
+    p = (p * r * r + r) + 1.0f;
+#if defined(__AVX512F__)
+    return (tw_lanes)_mm512_scalef_ps((__m512)p, (__m512)n);
+#else
+    const tw_lanes_bits k = (tw_lanes_bits)t - (int32_t)tw_bits(TW_ROUND_MAGIC), half = k >> 1;
+    return p * (tw_lanes)((half + 127) << 23) * (tw_lanes)((k - half + 127) << 23);
+#endif
 }
 
 #endif

@@ -5,23 +5,6 @@
 #include "lanes.h"
 #include "pool.h"
 
-static float tw_row_square_sum(const float *x, int64_t n)
-{
-    TW_ROW_SUM(v * v)
-    for (; j < n; j++) sum += x[j] * x[j];
-    return sum;
-}
-
-typedef int32_t tw_lanes_bits __attribute__((vector_size(4 * TW_LANES)));
-static inline tw_lanes tw_lanes_abs(tw_lanes v) { return (tw_lanes)((tw_lanes_bits)v & 0x7fffffff); }
-
-static float tw_row_abs_sum(const float *x, int64_t n)
-{
-    TW_ROW_SUM(tw_lanes_abs(v))
-    for (; j < n; j++) sum += fabsf(x[j]);
-    return sum;
-}
-
 static float tw_row_power_sum(const float *x, int64_t n, float p)
 {
     float total = 0.0f;

@@ -9,7 +9,7 @@ block.
 
 from columns cimport (
     TW_ABS, TW_EXP, TW_MAP_DIV, TW_MAP_EXP, TW_MAP_LOG, TW_MAP_MUL, TW_MAX, TW_MAX_WIDTH, TW_SQUARE, TW_SUM, tw_arg,
-    tw_log, tw_map, tw_reduce, tw_softmax_row, tw_spread, tw_view,
+    tw_log, tw_lp_row, tw_map, tw_reduce, tw_softmax_row, tw_spread, tw_view,
 )
 from libc.math cimport INFINITY, fabsf, sqrtf
 from libc.stdint cimport int32_t, int64_t, uintptr_t
@@ -164,10 +164,10 @@ cdef void map_softmax(float *y, const float *x, const tw_view *v, const int64_t 
     cdef float top[TW_MAX_WIDTH]
     cdef float total[TW_MAX_WIDTH]
     cdef int64_t j
-    tw_reduce(TW_MAX, top, x, NULL, v)
     if a[5] == LONG and v.period == 1:
-        tw_softmax_row(y, x, a[3], top[0], <int>a[9])
+        tw_softmax_row(y, x, a[3], <int>a[9])
         return
+    tw_reduce(TW_MAX, top, x, NULL, v)
     tw_spread(top, v)
     if a[9]:
         tw_reduce(TW_EXP, total, x, top, v)
@@ -187,6 +187,9 @@ cdef void map_softmax(float *y, const float *x, const tw_view *v, const int64_t 
 cdef void map_lp(float *y, const float *x, const tw_view *v, const int64_t *a) noexcept nogil:
     cdef float total[TW_MAX_WIDTH]
     cdef int64_t j
+    if a[5] == LONG and v.period == 1:
+        tw_lp_row(y, x, a[3], a[9])
+        return
     tw_reduce(TW_ABS if a[9] == 1 else TW_SQUARE, total, x, NULL, v)
     if a[9] == 2:
         for j in range(v.period):

@@ -56,27 +56,18 @@ TW_INLINE void tw_turn_block(float *dst, int64_t ldd, const float *src, int64_t 
 {
     tw_vec v[TW_VW];
     const tw_vec factor = tw_splat(scale);
-    if (rows == TW_VW && columns == TW_VW) {
 #pragma GCC unroll 16
-        for (int i = 0; i < TW_VW; i++) v[i] = factor * tw_load_vec(src + i * lds);
-    } else {
-        for (int i = 0; i < TW_VW; i++) {
-            const float *row = src + i * lds;
-            if (i >= rows) v[i] = (tw_vec){0};
-            else if (columns == TW_VW) v[i] = factor * tw_load_vec(row);
-            else v[i] = factor * tw_load_some(row, columns);
-        }
+    for (int i = 0; i < TW_VW; i++) {
+        if (i >= rows) v[i] = (tw_vec){0};
+        else if (columns == TW_VW) v[i] = factor * tw_load_vec(src + i * lds);
+        else v[i] = factor * tw_load_some(src + i * lds, columns);
     }
     tw_turn(v);
-    if (loose || rows == TW_VW) {
-        if (columns == TW_VW) {
 #pragma GCC unroll 16
-            for (int i = 0; i < TW_VW; i++) tw_store_vec(dst + i * ldd, v[i]);
-        } else {
-            for (int i = 0; i < columns; i++) tw_store_vec(dst + i * ldd, v[i]);
-        }
-    } else {
-        for (int i = 0; i < columns; i++) tw_store_some(dst + i * ldd, v[i], rows);
+    for (int i = 0; i < TW_VW; i++) {
+        if (i >= columns) break;
+        if (loose || rows == TW_VW) tw_store_vec(dst + i * ldd, v[i]);
+        else tw_store_some(dst + i * ldd, v[i], rows);
     }
 }
 
@@ -84,13 +75,17 @@ TW_INLINE void tw_turn_block(float *dst, int64_t ldd, const float *src, int64_t 
 static inline void tw_turn_over(float *dst, int64_t ldd, const float *src, int64_t lds, int64_t rows, int64_t columns,
                                 float scale)
 {
-    for (int64_t c = 0; c < columns; c += TW_VW) {
+    int64_t c = 0;
+    /* One row of blocks may write past its rows, as what is written there comes later anyway. */
+    if (rows <= TW_VW && rows == ldd) {
+        for (; c + 2 * TW_VW <= columns; c += TW_VW)
+            tw_turn_block(dst + c * ldd, ldd, src + c, lds, rows, TW_VW, scale, 1);
+    }
+    for (; c < columns; c += TW_VW) {
         const int64_t width = columns - c < TW_VW ? columns - c : TW_VW;
-        /* One column of blocks may write past its rows: what is written there comes later anyway. */
-        const int loose = rows <= TW_VW && rows == ldd && (columns - c - width) * ldd >= TW_VW;
         for (int64_t r = 0; r < rows; r += TW_VW)
             tw_turn_block(dst + c * ldd + r, ldd, src + r * lds + c, lds, rows - r < TW_VW ? rows - r : TW_VW, width,
-                          scale, loose);
+                          scale, 0);
     }
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -322,10 +323,19 @@ def _signature(fact: Fact, places: Places | None):
     return tilewise_kernels.Signature(code, dims, *(places or (np.empty(0, np.int64), np.empty(0, np.int64))))
 
 
+ALIGNED_BYTES = 1 << 16
+"""Arrays from this size on start on a cache line: vectors stored in them do not straddle two."""
+
+
 def allocate(shape: tuple[int, ...], dtype: np.dtype, what: str) -> np.ndarray:
     """An uninitialized array; `ExecutionError` where there is no memory for it."""
     try:
-        return np.empty(shape, dtype)
+        nbytes = math.prod(shape) * dtype.itemsize
+        if nbytes < ALIGNED_BYTES:
+            return np.empty(shape, dtype)
+        block = np.empty(nbytes + ALIGNMENT, np.uint8)
+        start = -block.ctypes.data % ALIGNMENT
+        return block[start : start + nbytes].view(dtype).reshape(shape)
     except (MemoryError, ValueError) as error:
         raise ExecutionError(f"no memory for {what}: {dtype}{list(shape)}: {error}") from error
 

@@ -183,10 +183,10 @@ static float tw_exp_row(float *y, const float *x, int64_t n, float top)
     return tw_lane_sum(s0 + s1);
 }
 
-/* Softmax of one row, or its logarithm (then y must not be x). */
+/* Softmax of one row, or its logarithm (then y must not be x). A NaN need not be the maximum: it spoils the sum. */
 static void tw_softmax_row(float *y, const float *x, int64_t n, int logarithm)
 {
-    const float top = tw_row_max(x, n);
+    const float top = tw_row_top(x, n);
     const float total = tw_exp_row(logarithm ? NULL : y, x, n, top);
     if (logarithm) {
         const float k = tw_log(total);

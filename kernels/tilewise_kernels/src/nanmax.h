@@ -34,6 +34,7 @@ static inline tw_maxima tw_max_join(tw_maxima a, tw_maxima x)
 {
     return _mm512_mask_mov_ps(_mm512_max_ps(x, a), _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q), x);
 }
+static inline tw_maxima tw_max_skip(tw_maxima a, tw_maxima x) { return _mm512_max_ps(x, a); }
 static inline float tw_max_across(tw_maxima v)
 {
     return _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q) ? NAN : _mm512_reduce_max_ps(v);
@@ -49,6 +50,7 @@ static inline tw_maxima tw_max_join(tw_maxima a, tw_maxima x)
 {
     return _mm256_blendv_ps(_mm256_max_ps(x, a), x, _mm256_cmp_ps(x, x, _CMP_UNORD_Q));
 }
+static inline tw_maxima tw_max_skip(tw_maxima a, tw_maxima x) { return _mm256_max_ps(x, a); }
 static inline float tw_max_across(tw_maxima v)
 {
     if (_mm256_movemask_ps(_mm256_cmp_ps(v, v, _CMP_UNORD_Q))) return NAN;
@@ -65,6 +67,7 @@ static inline tw_maxima tw_max_join(tw_maxima a, tw_maxima x)
 {
     return _mm_blendv_ps(_mm_max_ps(x, a), x, _mm_cmpunord_ps(x, x));
 }
+static inline tw_maxima tw_max_skip(tw_maxima a, tw_maxima x) { return _mm_max_ps(x, a); }
 static inline float tw_max_across(tw_maxima v)
 {
     return _mm_movemask_ps(_mm_cmpunord_ps(v, v)) ? NAN : tw_max_across4(v);
@@ -77,6 +80,7 @@ typedef float tw_maxima;
 static inline tw_maxima tw_max_load(const float *p) { return *p; }
 static inline void tw_max_store(float *p, tw_maxima v) { *p = v; }
 static inline tw_maxima tw_max_join(tw_maxima a, tw_maxima x) { return tw_nanmax(a, x); }
+static inline tw_maxima tw_max_skip(tw_maxima a, tw_maxima x) { return x > a ? x : a; }
 static inline float tw_max_across(tw_maxima v) { return v; }
 
 #endif
@@ -100,6 +104,29 @@ static inline float tw_row_max(const float *x, int64_t n)
     }
     for (; i + L <= n; i += L) a = tw_max_join(a, tw_max_load(x + i));
     return tw_max_across(tw_max_join(tw_max_join(a, b), tw_max_join(c, d)));
+}
+
+/* The maximum of n floats that are not NaN, -inf for none. */
+static inline float tw_row_top(const float *x, int64_t n)
+{
+    enum { L = TW_MAX_LANES };
+    if (n < L) {
+        float most = -INFINITY;
+        for (int64_t i = 0; i < n; i++) most = x[i] > most ? x[i] : most;
+        return most;
+    }
+    float start[L];
+    for (int i = 0; i < L; i++) start[i] = -INFINITY;
+    tw_maxima a = tw_max_load(start), b = tw_max_skip(a, tw_max_load(x + n - L)), c = a, d = a;
+    int64_t i = 0;
+    for (; i + 4 * L <= n; i += 4 * L) {
+        a = tw_max_skip(a, tw_max_load(x + i));
+        b = tw_max_skip(b, tw_max_load(x + i + L));
+        c = tw_max_skip(c, tw_max_load(x + i + 2 * L));
+        d = tw_max_skip(d, tw_max_load(x + i + 3 * L));
+    }
+    for (; i + L <= n; i += L) a = tw_max_skip(a, tw_max_load(x + i));
+    return tw_max_across(tw_max_skip(tw_max_skip(a, b), tw_max_skip(c, d)));
 }
 
 #endif

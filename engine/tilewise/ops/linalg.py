@@ -13,6 +13,10 @@ from tilewise.ops.tiles import PANEL, VECTOR, Panels, Product, contiguous_panels
 
 GEMV_ROWS = 4
 """Up to this many rows a product is a few dot products with every column: bound by reading the matrix."""
+GEMV_COLUMNS = 8
+"""The same for the columns of its right side."""
+GEVM_COLUMNS = 1024
+"""Columns a task of a few rows times a matrix that lies row by row."""
 
 
 def pack_rows(
@@ -69,22 +73,38 @@ class Matrix:
     def gemv(self, a: Ref, w: Ref, bias: Ref | int, strides: tuple[int, int], scale: float) -> None:
         """Few rows of A, contiguous, with w = B transposed [n, k]."""
         grain = max(16, min(1 << 16, self.n * self.k) // self.k // 4 * 4)
-        rows = -(-self.n // grain)
-        self.b.step(
-            "gemv",
-            rows,
-            a,
-            w,
-            self.b.output(),
-            bias,
-            self.m,
-            self.n,
-            self.k,
-            grain,
-            float(scale),
-            *strides,
-            *self.activation,
-        )
+        sizes = (self.m, self.n, self.k, grain, float(scale))
+        self.b.step("gemv", -(-self.n // grain), a, w, self.b.output(), bias, *sizes, *strides, *self.activation)
+
+    def few(
+        self, trans: tuple[bool, bool], bias: Ref | int, strides: tuple[int, int], scale: float = 1.0
+    ) -> bool:
+        """The steps for input 0 with few rows, or input 1 with few columns, if one of them is so; one image."""
+        trans_a, trans_b = trans
+        if self.images != 1 or trans_a:
+            return False
+        b, m, n, k = self.b, self.m, self.n, self.k
+        if m <= GEMV_ROWS and (w := _transposed(b, trans_b)) is not None:
+            self.gemv(b.input(0), w, bias, strides, scale)
+            return True
+        if m <= GEMV_ROWS and b.has("gevm"):
+            grain = min(n, GEVM_COLUMNS)
+            sizes = (m, n, k, grain, float(scale))
+            refs = (b.input(0), b.input(1), b.output(), bias)
+            b.step("gevm", -(-n // grain), *refs, *sizes, *strides, *self.activation)
+            return True
+        if n > GEMV_COLUMNS or k < 4 * VECTOR or not b.has("gemv_turned"):
+            return False
+        if n == 1:
+            columns: Ref | None = b.input(1)
+        elif (columns := _transposed(b, trans_b)) is None:
+            columns = b.temp(4 * n * k)
+            b.step("pack_columns", 1, columns, b.input(1), k, n, k, n, 1, 0)
+        grain = max(16, (1 << 16) // k // 4 * 4)
+        sizes = (n, m, k, grain, float(scale))
+        refs = (columns, b.input(0), b.output(), bias)
+        b.step("gemv_turned", -(-m // grain), *refs, *sizes, *strides[::-1], *self.activation)
+        return True
 
     def product(
         self,
@@ -176,8 +196,7 @@ class MatMul(Op):
         images, m, k, n, a_image, b_image = shape
         bias, strides = b.optional(2), (0, 1)
         matrix = Matrix(b, m, k, n, images, epilogue.activation(self))
-        if m <= GEMV_ROWS and images == 1 and not trans_a and (w := _transposed(b, trans_b)) is not None:
-            matrix.gemv(b.input(0), w, bias, strides, 1.0)
+        if matrix.few((trans_a, trans_b), bias, strides):
             return True
         columns, panels, pitch, x_image = matrix.columns(1, (b_image, 1, k) if trans_b else (b_image, n, 1))
         if b.value(0) is not None and a_image == 0:
@@ -202,14 +221,14 @@ def _swapped(shape: Shape, swap: bool) -> Shape:
 
 
 def _transposed(b: Lowering, is_transposed: bool) -> Ref | None:
-    """Input 1, one matrix [k, n], as [n, k]: as it is, or packed once for a constant."""
-    if len(b.ins[1].shape) != 2:
-        return None
+    """Input 1, one matrix [k, n] of any rank, as [n, k]: as it is, or packed once for a constant."""
     if is_transposed:
         return b.input(1)
-    if b.value(1) is None:
+    value = b.value(1)
+    if value is None:
         return None
-    return b.packed(1, "transpose", lambda: np.ascontiguousarray(b.value(1).T, np.float32))
+    rows = value.shape[-2] if value.ndim > 1 else value.size
+    return b.packed(1, "transpose", lambda: np.ascontiguousarray(value.reshape(rows, -1).T, np.float32))
 
 
 class FusedMatMul(MatMul):
@@ -312,8 +331,7 @@ class Gemm(Op):
         bias, strides = self._bias(b, m, n) if has_c else (0, (0, 0))
         matrix, alpha = Matrix(b, m, k, n, 1, epilogue.activation(self)), self.attr("alpha", 1.0)
         trans_a, trans_b = (bool(self.attr(name, 0)) for name in ("transA", "transB"))
-        if m <= GEMV_ROWS and not trans_a and (w := _transposed(b, trans_b)) is not None:
-            matrix.gemv(b.input(0), w, bias, strides, alpha)
+        if matrix.few((trans_a, trans_b), bias, strides, alpha):
             return True
         columns, panels, pitch, _ = matrix.columns(1, (0, 1, k) if trans_b else (0, n, 1))
         a = pack_rows(b, b.input(0), 1, m, k, (0, 1, m) if trans_a else (0, k, 1), alpha)

@@ -4,7 +4,8 @@
 from libc.stdint cimport int64_t, uintptr_t
 from libc.string cimport memset
 from tile cimport (
-    CLIP, TW_MR, TW_VW, lower_bound, number, tw_activate, tw_copy_row, tw_dot, tw_dot4, tw_tile, upper_bound,
+    CLIP, TW_MR, TW_VW, lower_bound, number, tw_activate, tw_add_rows, tw_copy_row, tw_dot, tw_dots, tw_tile,
+    upper_bound,
 )
 
 cdef extern from "transpose.h" nogil:
@@ -258,36 +259,92 @@ cdef void pack_columns(const int64_t *a, int64_t begin, int64_t end) noexcept no
              a[3], 1)
 
 
-cdef void gemv(const int64_t *a, int64_t begin, int64_t end) noexcept nogil:
-    """y[m, row] = act(alpha' * sum_k w[row, k] * x[m, k] + bias[m, row]), for few m.
-
-    args: 0 x, 1 w [rows][k], 2 y, 3 bias or 0, 4 m, 5 rows, 6 k, 7 rows a task, 8 scale, 9 bias row stride (m),
-    10 bias column stride (row), 11 activation, 12-13 its alpha and beta.
-    """
+cdef inline void dots(const int64_t *a, int64_t begin, int64_t end, int64_t m_step, int64_t row_step) noexcept nogil:
+    """`gemv` with steps in y from m to m and from row to row."""
     cdef const float *x = <const float *><uintptr_t>a[0]
     cdef const float *w = <const float *><uintptr_t>a[1]
     cdef const float *bias = <const float *><uintptr_t>a[3]
     cdef float *y = <float *><uintptr_t>a[2]
-    cdef int64_t k = a[6], m, row, i, last = min(end * a[7], a[5])
-    cdef float scale = <float>number(a + 8), alpha = <float>number(a + 12), beta = <float>number(a + 13)
-    cdef float[4] dots
+    cdef float *to
+    cdef int64_t k = a[6], m, row, i, r, count, rows, last = min(end * a[7], a[5])
+    cdef float scale = <float>number(a + 8)
+    cdef float[16] sums
     row = begin * a[7]
     while row < last:
-        for m in range(a[4]):
-            if row + 4 <= last:
-                tw_dot4(w + row * k, k, x + m * k, k, dots)
+        rows = min(<int64_t>4, last - row)
+        m = 0
+        while m < a[4]:
+            count = min(<int64_t>4, a[4] - m)
+            if rows == 4:
+                tw_dots(count, w + row * k, k, x + m * k, k, sums)
             else:
-                for i in range(last - row):
-                    dots[i] = tw_dot(w + (row + i) * k, x + m * k, k)
-            for i in range(min(<int64_t>4, last - row)):
-                y[m * a[5] + row + i] = scale * dots[i]
-                if bias != NULL:
-                    y[m * a[5] + row + i] += bias[m * a[9] + (row + i) * a[10]]
+                for i in range(count):
+                    for r in range(rows):
+                        sums[4 * i + r] = tw_dot(w + (row + r) * k, x + (m + i) * k, k)
+            for i in range(count):
+                for r in range(rows):
+                    to = y + (m + i) * m_step + (row + r) * row_step
+                    to[0] = scale * sums[4 * i + r]
+                    if bias != NULL:
+                        to[0] += bias[(m + i) * a[9] + (row + r) * a[10]]
+            m += 4
         row += 4
+
+
+cdef void gemv(const int64_t *a, int64_t begin, int64_t end) noexcept nogil:
+    """y[m, row] = act(scale * sum_k w[row, k] * x[m, k] + bias[m, row]), for few m.
+
+    args: 0 x, 1 w [rows][k], 2 y, 3 bias or 0, 4 m, 5 rows, 6 k, 7 rows a task, 8 scale, 9 bias row stride (m),
+    10 bias column stride (row), 11 activation, 12-13 its alpha and beta.
+    """
+    cdef int64_t m, row = begin * a[7], last = min(end * a[7], a[5])
+    dots(a, begin, end, a[5], 1)
     if a[11] != 0:
         for m in range(a[4]):
-            row = begin * a[7]
-            tw_activate(<int>a[11], y + m * a[5] + row, last - row, alpha, beta)
+            tw_activate(<int>a[11], <float *><uintptr_t>a[2] + m * a[5] + row, last - row, <float>number(a + 12),
+                        <float>number(a + 13))
+
+
+cdef void gemv_turned(const int64_t *a, int64_t begin, int64_t end) noexcept nogil:
+    """The same with y [rows][m]."""
+    cdef int64_t row = begin * a[7], last = min(end * a[7], a[5])
+    dots(a, begin, end, 1, a[4])
+    if a[11] != 0:
+        tw_activate(<int>a[11], <float *><uintptr_t>a[2] + row * a[4], (last - row) * a[4], <float>number(a + 12),
+                    <float>number(a + 13))
+
+
+cdef void gevm(const int64_t *a, int64_t begin, int64_t end) noexcept nogil:
+    """y[m, j] = bias[m, j] + scale * sum_k x[m, k] * b[k, j], for few m and b as it lies, row by row.
+
+    args: 0 x [m][k], 1 b [k][n], 2 y [m][n], 3 bias or 0, 4 m, 5 n, 6 k, 7 columns a task, 8 scale,
+    9-10 bias strides of m and j (0 or 1), 11 activation, 12-13 its alpha and beta.
+    """
+    cdef const float *x = <const float *><uintptr_t>a[0]
+    cdef const float *bias = <const float *><uintptr_t>a[3]
+    cdef int64_t n = a[5], k = a[6], task, first, count, m, i, j
+    cdef float scale = <float>number(a + 8)
+    cdef float[8] f
+    cdef float *y
+    for task in range(begin, end):
+        first = task * a[7]
+        count = min(a[7], n - first)
+        for m in range(a[4]):
+            y = <float *><uintptr_t>a[2] + m * n + first
+            for j in range(count):
+                y[j] = 0 if bias == NULL else bias[m * a[9] + (first + j) * a[10]]
+        i = 0
+        while i < k:
+            for m in range(a[4]):
+                for j in range(min(<int64_t>8, k - i)):
+                    f[j] = scale * x[m * k + i + j]
+                tw_add_rows(<float *><uintptr_t>a[2] + m * n + first, f, <const float *><uintptr_t>a[1] + i * n + first,
+                            n, min(<int64_t>8, k - i), count)
+            i += 8
+        if a[11] != 0:
+            for m in range(a[4]):
+                tw_activate(<int>a[11], <float *><uintptr_t>a[2] + m * n + first, count, <float>number(a + 12),
+                            <float>number(a + 13))
 
 
 KERNELS = {
@@ -296,6 +353,8 @@ KERNELS = {
     "pack_rows": <uintptr_t>&pack_rows,
     "pack_columns": <uintptr_t>&pack_columns,
     "gemv": <uintptr_t>&gemv,
+    "gemv_turned": <uintptr_t>&gemv_turned,
+    "gevm": <uintptr_t>&gevm,
 }
 TILE_ROWS = TW_MR
 VECTOR_FLOATS = TW_VW

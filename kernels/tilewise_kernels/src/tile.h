@@ -189,8 +189,35 @@ static inline void tw_zero_row(float *dst, int64_t n, int loose)
     for (; j < n; j++) dst[j] = 0.0f;
 }
 
+/* out[m * 4 + r] = the dot product of row r of four of w with x m of `count`, 1 to 4. */
+TW_INLINE void tw_dots_body(const int count, const float *w, int64_t ld, const float *x, int64_t n, float *out)
+{
+    tw_vec s[4][4];
+    for (int r = 0; r < 4; r++)
+        for (int m = 0; m < 4; m++) s[r][m] = (tw_vec){0};
+    int64_t k = 0;
+    for (; k + TW_VW <= n; k += TW_VW) {
+        tw_vec v[4];
+#pragma GCC unroll 4
+        for (int m = 0; m < count; m++) v[m] = tw_load_vec(x + m * n + k);
+#pragma GCC unroll 4
+        for (int r = 0; r < 4; r++) {
+            const tw_vec row = tw_load_vec(w + r * ld + k);
+#pragma GCC unroll 4
+            for (int m = 0; m < count; m++) s[r][m] += row * v[m];
+        }
+    }
+    for (int m = 0; m < count; m++)
+        for (int r = 0; r < 4; r++) {
+            float sum = 0.0f;
+            for (int j = 0; j < TW_VW; j++) sum += s[r][m][j];
+            for (int64_t i = k; i < n; i++) sum += w[r * ld + i] * x[m * n + i];
+            out[m * 4 + r] = sum;
+        }
+}
+
 /* The dot product of x with each of four rows of w. */
-static inline void tw_dot4(const float *w, int64_t ld, const float *x, int64_t n, float *out)
+TW_INLINE void tw_dot4(const float *w, int64_t ld, const float *x, int64_t n, float *out)
 {
     tw_vec s[4][2];
     for (int r = 0; r < 4; r++) s[r][0] = s[r][1] = (tw_vec){0};
@@ -210,6 +237,44 @@ static inline void tw_dot4(const float *w, int64_t ld, const float *x, int64_t n
         for (int64_t i = k; i < n; i++) sum += w[r * ld + i] * x[i];
         out[r] = sum;
     }
+}
+
+static __attribute__((noinline)) void tw_dots(int64_t count, const float *w, int64_t ld, const float *x, int64_t n,
+                                              float *out)
+{
+    switch (count) {
+    case 1: tw_dot4(w, ld, x, n, out); break;
+    case 2: tw_dots_body(2, w, ld, x, n, out); break;
+    case 3: tw_dots_body(3, w, ld, x, n, out); break;
+    default: tw_dots_body(4, w, ld, x, n, out);
+    }
+}
+
+/* acc[j] += sum over `count` (1 to 8) rows of f[i] * row i of x, for j in [0, n). */
+static inline void tw_add_rows(float *acc, const float *f, const float *x, int64_t ld, int64_t count, int64_t n)
+{
+    int64_t j = 0;
+    if (count == 8) {
+        for (; j + 2 * TW_VW <= n; j += 2 * TW_VW) {
+            tw_vec a = tw_load_vec(acc + j), b = tw_load_vec(acc + j + TW_VW), c = (tw_vec){0}, d = c;
+#pragma GCC unroll 4
+            for (int i = 0; i < 8; i += 2) {
+                a += f[i] * tw_load_vec(x + i * ld + j);
+                b += f[i] * tw_load_vec(x + i * ld + j + TW_VW);
+                c += f[i + 1] * tw_load_vec(x + (i + 1) * ld + j);
+                d += f[i + 1] * tw_load_vec(x + (i + 1) * ld + j + TW_VW);
+            }
+            tw_store_vec(acc + j, a + c);
+            tw_store_vec(acc + j + TW_VW, b + d);
+        }
+    }
+    for (; j + TW_VW <= n; j += TW_VW) {
+        tw_vec a = tw_load_vec(acc + j);
+        for (int64_t i = 0; i < count; i++) a += f[i] * tw_load_vec(x + i * ld + j);
+        tw_store_vec(acc + j, a);
+    }
+    for (; j < n; j++)
+        for (int64_t i = 0; i < count; i++) acc[j] += f[i] * x[i * ld + j];
 }
 
 static inline float tw_dot(const float *w, const float *x, int64_t n)

@@ -7,7 +7,8 @@ cdef extern from "tile.h" nogil:
     void tw_tile(int mr, int nv, int64_t k_count, const float *a, const float *b, const int64_t *off, float *c,
                  int64_t ldc, const float *bias, const float *init, int64_t ldi, float lo, float hi)
     void tw_taps(int64_t taps, const float *w, const float *x, const int64_t *off, float *out, int64_t n, float bias)
-    void tw_dot4(const float *w, int64_t ld, const float *x, int64_t n, float *out)
+    void tw_dots(int64_t count, const float *w, int64_t ld, const float *x, int64_t n, float *out)
+    void tw_add_rows(float *acc, const float *f, const float *x, int64_t ld, int64_t count, int64_t n)
     void tw_copy_row(float *dst, const float *src, int64_t n, int64_t stride, int loose)
     void tw_zero_row(float *dst, int64_t n, int loose)
     float tw_dot(const float *w, const float *x, int64_t n)

@@ -22,6 +22,10 @@ ROW = 4096
 RUN = 16
 """Floats that the kernels hold at once, and work on together: TW_POOL_ROW and TW_POOL_RUN of `pool.h`."""
 
+FEW_ROWS, FEW_COLUMNS, FEW_COLUMNS_1 = 16, 8, 48
+"""For kernel `pool_few`: rows of a window at most (TW_FEW_ROWS of `pool_few.h`), and columns of the output at least, at
+stride 2 and at stride 1."""
+
 GRAIN = 32768
 """Floats that a task reads, about."""
 
@@ -69,6 +73,9 @@ class WindowPool(Op):
             tables = [np.ones(1)] * (3 - n) + counts + [np.ones(RUN)]
             table = b.const(np.concatenate(tables).astype(np.float32))
         kernel, units, cost = choose(shape, windows)
+        if op in (MAX, AVERAGE) and is_few(windows) and b.has("pool_few"):
+            kernel, units = "pool_few", int(np.prod([*shape[:2], *windows.out[:-1]]))
+            cost = int(np.prod(windows.kernel[:-1])) * windows.sizes[-1]
         grain = max(1, GRAIN // cost)
         args = (b.output(), b.input(0), shape[0] * shape[1], units, grain, op, p, table, *geometry(windows))
         b.step(kernel, chunks(units, grain), *args)
@@ -343,6 +350,23 @@ def choose(shape: Shape, windows: Windows) -> tuple[str, int, int]:
     rows = int(np.prod(windows.out[:-1]))
     taps_above = int(np.prod(windows.kernel[:-1]))
     return "pool_rows", planes * rows, taps_above * touched[-1] + windows.kernel[-1] * windows.out[-1]
+
+
+def is_few(windows: Windows) -> bool:
+    """True where kernel `pool_few` takes the windows and is the fastest one.
+
+    At stride 1 it joins columns again that its neighbours have joined: cheaper only for few rows, and long ones.
+    """
+    rows = int(np.prod(windows.kernel[:-1]))
+    if windows.strides[-1] == 1 and (rows > 3 or windows.out[-1] < FEW_COLUMNS_1):
+        return False
+    return (
+        windows.kernel[-1] in (2, 3)
+        and windows.strides[-1] in (1, 2)
+        and windows.dilations[-1] == 1
+        and rows <= FEW_ROWS
+        and windows.out[-1] >= FEW_COLUMNS
+    )
 
 
 def geometry(windows: Windows) -> list[int]:

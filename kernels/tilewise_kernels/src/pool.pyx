@@ -13,6 +13,9 @@ cdef extern from "pool.h" nogil:
     void tw_pool_planes(const tw_windows *g, int64_t begin, int64_t end)
     void tw_pool_argmax(const tw_windows *g, int64_t *index, const int64_t *axis, int64_t begin, int64_t end)
 
+cdef extern from "pool_few.h" nogil:
+    void tw_pool_few(const tw_windows *g, int64_t begin, int64_t end)
+
 cdef extern from "pool_plane.h" nogil:
     float tw_plane(int64_t op, const float *x, int64_t n, float p)
 
@@ -26,6 +29,14 @@ cdef void pool_rows(const int64_t *a, int64_t begin, int64_t end) noexcept nogil
     dilated kernel's width is at most TW_POOL_ROW.
     """
     tw_pool_rows(<const tw_windows *>a, begin, end)
+
+
+cdef void pool_few(const int64_t *a, int64_t begin, int64_t end) noexcept nogil:
+    """Maxima and averages of windows 2 or 3 wide with a last stride of 1 or 2 and no dilation along it.
+
+    args: as for pool_rows. A window has at most TW_FEW_ROWS rows.
+    """
+    tw_pool_few(<const tw_windows *>a, begin, end)
 
 
 cdef void pool_planes(const int64_t *a, int64_t begin, int64_t end) noexcept nogil:
@@ -57,6 +68,7 @@ cdef void pool_global(const int64_t *a, int64_t begin, int64_t end) noexcept nog
 
 KERNELS = {
     "pool_rows": <uintptr_t>&pool_rows,
+    "pool_few": <uintptr_t>&pool_few,
     "pool_planes": <uintptr_t>&pool_planes,
     "pool_argmax": <uintptr_t>&pool_argmax,
     "pool_global": <uintptr_t>&pool_global,

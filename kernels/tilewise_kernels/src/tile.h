@@ -189,6 +189,18 @@ static inline void tw_zero_row(float *dst, int64_t n, int loose)
     for (; j < n; j++) dst[j] = 0.0f;
 }
 
+/* The sum of a vector's lanes, pair by pair. */
+TW_INLINE float tw_sum_vec(tw_vec v)
+{
+    float t[TW_VW];
+    tw_store_vec(t, v);
+#pragma GCC unroll 4
+    for (int half = TW_VW / 2; half > 0; half /= 2)
+#pragma GCC unroll 8
+        for (int j = 0; j < half; j++) t[j] += t[j + half];
+    return t[0];
+}
+
 /* out[m * 4 + r] = the dot product of row r of four of w with x m of `count`, 1 to 4. */
 TW_INLINE void tw_dots_body(const int count, const float *w, int64_t ld, const float *x, int64_t n, float *out)
 {
@@ -209,8 +221,7 @@ TW_INLINE void tw_dots_body(const int count, const float *w, int64_t ld, const f
     }
     for (int m = 0; m < count; m++)
         for (int r = 0; r < 4; r++) {
-            float sum = 0.0f;
-            for (int j = 0; j < TW_VW; j++) sum += s[r][m][j];
+            float sum = tw_sum_vec(s[r][m]);
             for (int64_t i = k; i < n; i++) sum += w[r * ld + i] * x[m * n + i];
             out[m * 4 + r] = sum;
         }
@@ -231,9 +242,7 @@ TW_INLINE void tw_dot4(const float *w, int64_t ld, const float *x, int64_t n, fl
         }
     }
     for (int r = 0; r < 4; r++) {
-        tw_vec t = s[r][0] + s[r][1];
-        float sum = 0.0f;
-        for (int j = 0; j < TW_VW; j++) sum += t[j];
+        float sum = tw_sum_vec(s[r][0] + s[r][1]);
         for (int64_t i = k; i < n; i++) sum += w[r * ld + i] * x[i];
         out[r] = sum;
     }
@@ -285,9 +294,7 @@ static inline float tw_dot(const float *w, const float *x, int64_t n)
         s0 += tw_load_vec(w + k) * tw_load_vec(x + k);
         s1 += tw_load_vec(w + k + TW_VW) * tw_load_vec(x + k + TW_VW);
     }
-    s0 += s1;
-    float sum = 0.0f;
-    for (int j = 0; j < TW_VW; j++) sum += s0[j];
+    float sum = tw_sum_vec(s0 + s1);
     for (; k < n; k++) sum += w[k] * x[k];
     return sum;
 }

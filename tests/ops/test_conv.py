@@ -169,6 +169,12 @@ TRANSPOSED = {
     "depthwise": ((1, 4, 5, 5), (4, 1, 3, 3), {"stride": 2, "group": 4}),
     "asymmetric": ((1, 2, 7, 7), (2, 3, 5, 4), {"stride": (1, 2), "pads": (0, 2, 3, 1)}),
     "one pixel": ((1, 3, 1, 1), (3, 2, 4, 4), {"stride": 1}),
+    "2x2 stride 2, cropped": ((2, 3, 9, 20), (3, 15, 2, 2), {"stride": 2, "pads": (0, 0, 1, 1)}),
+    "2x2 stride 2, groups": ((2, 6, 7, 18), (6, 5, 2, 2), {"stride": 2, "group": 2}),
+    "wide, odd": ((2, 3, 4, 40), (3, 5, 3, 3), {"stride": 2, "pads": (1, 1, 1, 1)}),
+    "stride 3 and 2": ((1, 3, 4, 21), (3, 5, 4, 3), {"stride": (3, 2)}),
+    "stride 2, kernel 1": ((1, 3, 4, 21), (3, 5, 1, 1), {"stride": 2}),
+    "stride 2, one column": ((1, 3, 4, 1), (3, 5, 3, 1), {"stride": 2}),
     "1-D": ((2, 3, 9), (3, 2, 4), {"stride": 2, "pads": (1, 0)}),
     "3-D": ((1, 2, 3, 4, 5), (2, 3, 2, 3, 3), {"stride": (1, 2, 2), "pads": (0, 1, 0, 1, 1, 0)}),
     "large": ((1, 8, 20, 30), (8, 17, 3, 3), {"stride": 2, "pads": (1, 1, 1, 1), "output_padding": (1, 1)}),
@@ -229,6 +235,12 @@ DEFORM = {
     "groups": (1, 4, 6, 6, 6, 3, {"group": 2, "offset_group": 2, "pads": (1, 0, 0, 1)}),
     "offset groups": (1, 6, 6, 6, 2, 2, {"offset_group": 3}),
     "1x1": (1, 3, 5, 5, 2, 1, {}),
+    "channels beyond a vector": (1, 40, 9, 11, 37, 3, {"pads": (1, 1, 1, 1)}),
+    "segments": (2, 24, 7, 9, 12, 3, {"group": 2, "offset_group": 3}),
+    "segments of groups": (1, 36, 7, 9, 6, 2, {"group": 6, "offset_group": 2}),
+    "many taps": (1, 33, 12, 12, 20, 7, {"pads": (3, 3, 3, 3)}),
+    "many pixels": (1, 3, 41, 53, 33, 3, {"pads": (1, 1, 1, 1)}),
+    "one pixel": (1, 5, 3, 3, 2, 3, {}),
 }
 
 
@@ -249,3 +261,23 @@ def test_deform_conv(case, masked):
         "DeformConv", args, attrs, constants=(1, 3), oracle=lambda *_: want, rtol=1e-4, atol=1e-4, kernel=True
     )
     check("DeformConv", args, attrs, oracle=lambda *_: want, rtol=1e-4, atol=1e-4)
+
+
+def test_deform_conv_samples_nothing_where_an_offset_is_no_number():
+    x, w = rand(1, 3, 6, 20), rand(4, 3, 3, 3)
+    offset = rand(1, 18, 4, 18)
+    offset[0, 0, 1, 2], offset[0, 5, 2, 17], offset[0, 9, 0, 0], offset[0, 10, 3, 3] = np.nan, np.inf, -np.inf, 1e30
+    far = np.where(np.abs(np.nan_to_num(offset, nan=np.inf)) > 1e9, np.float32(1e6), offset)
+    args = [x, w, offset]
+    want = oracles.deform_conv(x, w, far).astype(np.float32)
+    check("DeformConv", args, constants=(1,), oracle=lambda *_: want, rtol=1e-4, atol=1e-4, kernel=True)
+
+
+def test_deform_conv_carries_nan_and_infinity_no_further_than_they_are_sampled():
+    x, w = rand(1, 3, 6, 20), rand(4, 3, 3, 3)
+    x[0, 1, 2, 3], x[0, 0, 4, 15] = np.nan, np.inf
+    args = [x, w, np.full((1, 18, 4, 18), 0.25, np.float32)]
+    with np.errstate(invalid="ignore"):
+        want = oracles.deform_conv(*args).astype(np.float32)
+    assert np.isfinite(want).sum() > want.size // 2
+    check("DeformConv", args, constants=(1,), oracle=lambda *_: want, rtol=1e-4, atol=1e-4, kernel=True)

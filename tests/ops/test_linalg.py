@@ -30,6 +30,13 @@ MATMUL = {
     "matrix times batch": ((5, 7), (4, 7, 20)),
     "batch of one": ((3, 5, 7), (1, 7, 20)),
     "k of 1": ((5, 1), (1, 40)),
+    "one column": ((50, 130), (130, 1)),
+    "a vector as column": ((3, 50, 130), (130,)),
+    "eight columns": ((51, 130), (130, 8)),
+    "three columns of a batch of one": ((2, 9, 130), (1, 130, 3)),
+    "a row and a wide matrix": ((1, 37), (37, 2100)),
+    "three rows and a batch of one": ((3, 37), (1, 1, 37, 45)),
+    "rows and columns of odd tiles": ((29, 67), (67, 40)),
     "deep": ((9, 3000), (3000, 17)),
 }
 
@@ -51,6 +58,20 @@ def test_matmul_broadcast_on_both_sides_runs_on_the_host():
 def test_matmul_dtypes(dtype):
     a, b = (4 * rand(5, 7)).astype(dtype), (4 * rand(7, 6)).astype(dtype)
     check("MatMul", [a, b], rtol=1e-2 if dtype == np.float16 else 1e-9, atol=1e-2)
+
+
+@pytest.mark.parametrize("n", [1, 3, 8])
+@pytest.mark.parametrize("trans_a", [0, 1])
+@pytest.mark.parametrize("trans_b", [0, 1])
+@pytest.mark.parametrize("constants", [(), (1,)], ids=["inputs", "constant"])
+def test_gemm_of_few_columns(n, trans_a, trans_b, constants):
+    m, k = 23, 150
+    a = rand(k, m) if trans_a else rand(m, k)
+    b = rand(n, k) if trans_b else rand(k, n)
+    args, attrs = [a, b, rand(m, n)], {"transA": trans_a, "transB": trans_b, "alpha": 0.5}
+    product = np.matmul(a.T if trans_a else a, b.T if trans_b else b, dtype=np.float64)
+    want = (0.5 * product + args[2]).astype(np.float32)
+    check("Gemm", args, attrs, constants=constants, oracle=lambda *_: want, rtol=1e-4, atol=1e-4, kernel=True)
 
 
 @pytest.mark.parametrize("m", [1, 4, 5, 30])

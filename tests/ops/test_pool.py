@@ -67,6 +67,14 @@ WINDOWS = [
         {"kernel_shape": [2, 2, 2], "dilations": [2, 1, 3], "strides": [2, 2, 2], "ceil_mode": 1},
     ),
     ((2, 2, 3, 4, 5), {"kernel_shape": [3, 4, 5]}),
+    ((3, 5, 12, 33), {"kernel_shape": [2, 2], "strides": [2, 2]}),
+    ((3, 5, 12, 34), {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [1, 2, 1, 2]}),
+    ((3, 5, 12, 67), {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [1, 1, 1, 1], "ceil_mode": 1}),
+    ((3, 5, 12, 70), {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1]}),
+    ((3, 5, 12, 70), {"kernel_shape": [2, 2], "pads": [0, 1, 1, 0]}),
+    ((2, 3, 6, 9, 35), {"kernel_shape": [3, 3, 3], "strides": [2, 2, 2], "pads": [1, 1, 1, 1, 1, 1]}),
+    ((2, 3, 6, 9, 40), {"kernel_shape": [5, 4, 3], "strides": [1, 1, 2], "pads": [2, 1, 0, 2, 2, 0]}),
+    ((1, 2, 64), {"kernel_shape": [3], "pads": [2, 2]}),
 ]
 
 

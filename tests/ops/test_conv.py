@@ -266,7 +266,12 @@ def test_deform_conv(case, masked):
 def test_deform_conv_samples_nothing_where_an_offset_is_no_number():
     x, w = rand(1, 3, 6, 20), rand(4, 3, 3, 3)
     offset = rand(1, 18, 4, 18)
-    offset[0, 0, 1, 2], offset[0, 5, 2, 17], offset[0, 9, 0, 0], offset[0, 10, 3, 3] = np.nan, np.inf, -np.inf, 1e30
+    offset[0, 0, 1, 2], offset[0, 5, 2, 17], offset[0, 9, 0, 0], offset[0, 10, 3, 3] = (
+        np.nan,
+        np.inf,
+        -np.inf,
+        1e30,
+    )
     far = np.where(np.abs(np.nan_to_num(offset, nan=np.inf)) > 1e9, np.float32(1e6), offset)
     args = [x, w, offset]
     want = oracles.deform_conv(x, w, far).astype(np.float32)

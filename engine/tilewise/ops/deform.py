@@ -102,7 +102,15 @@ class Deformation:
         per_task = -(-pixels // (runs * tile)) * tile
         tasks = self.n * -(-pixels // per_task)
         weights = b.packed(1, f"deform {self.segment}", lambda: self.pack(b.value(1)))
-        args = (self.n, self.groups, self.outs, self.width, self.blocks, self.segment_blocks, self.offset_groups)
+        args = (
+            self.n,
+            self.groups,
+            self.outs,
+            self.width,
+            self.blocks,
+            self.segment_blocks,
+            self.offset_groups,
+        )
         b.step(
             "deform",
             tasks,
@@ -130,7 +138,9 @@ class Deformation:
         y = b.temp(4 * self.n * (plane + 1) * self.pitch)
         per_task = max(VECTOR, -(-PIXEL_FLOATS // self.pitch) // VECTOR * VECTOR)
         segments = self.c // self.segment
-        b.step("pixels", self.n * -(-plane // per_task), y, b.input(0), plane, segments, self.segment, per_task)
+        b.step(
+            "pixels", self.n * -(-plane // per_task), y, b.input(0), plane, segments, self.segment, per_task
+        )
         return y
 
     def pack(self, w: np.ndarray) -> np.ndarray:

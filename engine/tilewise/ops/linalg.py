@@ -74,7 +74,9 @@ class Matrix:
         """Few rows of A, contiguous, with w = B transposed [n, k]."""
         grain = max(16, min(1 << 16, self.n * self.k) // self.k // 4 * 4)
         sizes = (self.m, self.n, self.k, grain, float(scale))
-        self.b.step("gemv", -(-self.n // grain), a, w, self.b.output(), bias, *sizes, *strides, *self.activation)
+        self.b.step(
+            "gemv", -(-self.n // grain), a, w, self.b.output(), bias, *sizes, *strides, *self.activation
+        )
 
     def few(
         self, trans: tuple[bool, bool], bias: Ref | int, strides: tuple[int, int], scale: float = 1.0
@@ -95,16 +97,21 @@ class Matrix:
             return True
         if n > GEMV_COLUMNS or k < 4 * VECTOR or not b.has("gemv_turned"):
             return False
-        if n == 1:
-            columns: Ref | None = b.input(1)
-        elif (columns := _transposed(b, trans_b)) is None:
-            columns = b.temp(4 * n * k)
-            b.step("pack_columns", 1, columns, b.input(1), k, n, k, n, 1, 0)
         grain = max(16, (1 << 16) // k // 4 * 4)
         sizes = (n, m, k, grain, float(scale))
-        refs = (columns, b.input(0), b.output(), bias)
+        refs = (self._columns_as_rows(trans_b), b.input(0), b.output(), bias)
         b.step("gemv_turned", -(-m // grain), *refs, *sizes, *strides[::-1], *self.activation)
         return True
+
+    def _columns_as_rows(self, is_transposed: bool) -> Ref:
+        """Input 1, one matrix [k, n], as [n, k]."""
+        if self.n == 1:
+            return self.b.input(1)
+        if (rows := _transposed(self.b, is_transposed)) is not None:
+            return rows
+        dst = self.b.temp(4 * self.n * self.k)
+        self.b.step("pack_columns", 1, dst, self.b.input(1), self.k, self.n, self.k, self.n, 1, 0)
+        return dst
 
     def product(
         self,

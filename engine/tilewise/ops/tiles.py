@@ -206,7 +206,9 @@ def emit_zip(b: Lowering, p: Product, pairs: np.ndarray, odd_width: int) -> None
         runs[:, 1] -= (runs[:, 2] + runs[:, 1]) % odd_width == 1
     args: list[Arg] = [p.x, p.w, b.const(np.asarray(p.offsets, np.int64)), p.y, p.bias]
     args += [b.const(p.panels.table), b.const(runs), len(pairs), b.const(pairs), p.rows, p.groups, panels]
-    b.step("tile_gemm_zip", tasks, *args, per_panel, per_tile, tile_rows(p.rows), *p.x_strides, *p.y_strides[:2])
+    b.step(
+        "tile_gemm_zip", tasks, *args, per_panel, per_tile, tile_rows(p.rows), *p.x_strides, *p.y_strides[:2]
+    )
 
 
 def cut_tasks(

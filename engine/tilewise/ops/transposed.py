@@ -238,10 +238,11 @@ def lower_phases(op: ConvTranspose, b: Lowering, axes: list[Axis]) -> None:
         table = phase_table(-np.array([before], np.int64), 1, sizes[2], size[2])
         image = phase_image(b, b.input(0), n * c, sizes, (1, 1, 1), size, table)
     maker = PhaseProducts(op, b, axes, image, size, before, shift=in_place)
-    planes = list(cartesian(*phases[:2]))
+    planes = [(d, h) for d in phases[0] for h in phases[1]]
     if not zipped:
-        for triple in cartesian(planes, phases[2]):
-            emit(b, maker.product([(*triple[0], triple[1])]))
+        for plane in planes:
+            for phase in phases[2]:
+                emit(b, maker.product([(*plane, phase)]))
         return
     alike = all(p.count == ps[0].count for ps in phases[:2] for p in ps)
     for together in [planes] if alike else [[plane] for plane in planes]:
@@ -267,10 +268,21 @@ class PhaseProducts:
         *,
         shift: bool,
     ) -> None:
-        self.b, self.image, self.size, self.before, self.shift, self.group = b, image, size, before, shift, op.group
+        self.b, self.image, self.size, self.before, self.shift, self.group = (
+            b,
+            image,
+            size,
+            before,
+            shift,
+            op.group,
+        )
         self.n, self.c = b.ins[0].shape[:2]
         self.outs = [a.out for a in axes]
-        self.steps = (axes[0].stride * self.outs[1] * self.outs[2], axes[1].stride * self.outs[2], axes[2].stride)
+        self.steps = (
+            axes[0].stride * self.outs[1] * self.outs[2],
+            axes[1].stride * self.outs[2],
+            axes[2].stride,
+        )
         self.depth = self.c // op.group
         self.weights = b.value(1).reshape(op.group, self.depth, -1, *[a.kernel for a in axes])
 
@@ -312,7 +324,9 @@ class PhaseProducts:
             k = len(self.offsets(triple))
             table.append((at * rows, at, k, self.first(triple)))
             at += k
-        return np.array([(*e[:3], *o[:3], e[3]) for e, o in zip(table[::2], table[1::2], strict=True)], np.int64)
+        return np.array(
+            [(*e[:3], *o[:3], e[3]) for e, o in zip(table[::2], table[1::2], strict=True)], np.int64
+        )
 
 
 def _columns(triple: tuple[Phase, ...], pitch: int) -> int:

@@ -2,6 +2,8 @@
 #ifndef TILEWISE_RESIZE_H
 #define TILEWISE_RESIZE_H
 
+#include "transpose.h"
+
 #include <stdint.h>
 #include <string.h>
 
@@ -40,7 +42,12 @@ static inline void tw_nearest_row(char *y, const char *x, const int32_t *index, 
     switch (size) {
     case 1: tw_nearest_1(y, x, index, n, factor); break;
     case 2: tw_nearest_2(y, x, index, n, factor); break;
-    case 4: tw_nearest_4(y, x, index, n, factor); break;
+    case 4: {
+        const int64_t whole = factor == 2 ? n / 2 / TW_VW * TW_VW : 0;
+        tw_zip_row((float *)y, (const float *)x, (const float *)x, whole);
+        tw_nearest_4(y + 8 * whole, x + 4 * whole, index, n - 2 * whole, factor);
+        break;
+    }
     case 8: tw_nearest_8(y, x, index, n, factor); break;
     default: tw_nearest_16(y, x, index, n, factor);
     }

@@ -10,8 +10,9 @@ from itertools import product as cartesian
 import numpy as np
 
 from tilewise.ops.conv_problem import Problem, phase_image, phase_table
-from tilewise.ops.layout import BLOCKED, VECTOR, block_count, pack_channels
+from tilewise.ops.layout import BLOCKED, VECTOR, block_count, blocked_floats, pack_channels
 from tilewise.ops.lowering import Arg, Lowering, Ref, chunks, empty_aligned
+from tilewise.ops.strips import reader_is_depthwise, strips
 from tilewise.ops.tiles import TILE_ROWS, cut_tasks
 
 MAX_FILL = 1.5
@@ -22,14 +23,10 @@ SHORT_ROW = 6
 """Places below which a row takes no less time."""
 ROW_FLOATS = 16384
 """Floats that a task of padding writes, about."""
-TASK_PLACES = 1024
-"""Places that a task of a depthwise convolution writes, about."""
-STAGE_FLOATS, MAX_ROWS = 8192, 32
-"""Floats and rows of the buffer of a depthwise task, as in `blocked.pyx`."""
 
 
 def accepts_blocked(p: Problem, b: Lowering) -> bool:
-    if not (b.blocks and p.constant_w and _constant_bias(b)):
+    if not (b.blocks and p.constant_w and constant_bias(b)):
         return False
     outs, depth = p.oc // p.group, p.c // p.group
     if p.group > 1:
@@ -37,16 +34,7 @@ def accepts_blocked(p: Problem, b: Lowering) -> bool:
     return block_count(outs) * VECTOR <= MAX_FILL * outs
 
 
-def accepts_blocked_depthwise(p: Problem, b: Lowering) -> bool:
-    if not (b.blocks and p.constant_w and _constant_bias(b)):
-        return False
-    one_plane = p.size[0] == p.out[0] == p.kernel[0] == 1 and not p.pad[0]
-    if not one_plane or p.kernel[1] > MAX_ROWS or _stage_columns(p) < 1:
-        return False
-    return p.c == p.oc == p.group and block_count(p.c) * VECTOR <= MAX_FILL * p.c
-
-
-def _constant_bias(b: Lowering) -> bool:
+def constant_bias(b: Lowering) -> bool:
     return not b.given(2) or b.value(2) is not None
 
 
@@ -267,7 +255,13 @@ def flat_tiles(places: int, unit: int) -> np.ndarray:
 
 
 def blocked_conv(b: Lowering, p: Problem, residual: Ref | int) -> None:
-    """Any convolution with enough channels.
+    """Any convolution with enough channels."""
+    if not (is_pointwise(p) and pointwise_by_strips(b, p, residual)):
+        blocked_conv_whole(b, p, residual)
+
+
+def blocked_conv_whole(b: Lowering, p: Problem, residual: Ref | int) -> None:
+    """All of a convolution at once.
 
     x is read as it lies, after zeros have been put around it where need be; or without them, region by region, where
     many taps lie in the padding.
@@ -291,7 +285,7 @@ def blocked_conv(b: Lowering, p: Problem, residual: Ref | int) -> None:
             segments = Segments.of_planes(depth, taps, image.plane, p.kernel[2] if p.dilation[2] == 1 else 1)
         else:
             segments = Segments.of_blocks(depth, taps, image.plane)
-        if p.taps == 1 and p.stride == (1, 1, 1) and image.size == p.out:
+        if is_pointwise(p):
             tiles, gaps = flat_tiles(places, image.unit), (0, 0)
         else:
             tiles, gaps = row_tiles(region, p, image.size, image.unit, image.begin)
@@ -318,6 +312,79 @@ def blocked_conv(b: Lowering, p: Problem, residual: Ref | int) -> None:
                 activation=p.activation,
             ),
         )
+
+
+def is_pointwise(p: Problem) -> bool:
+    """True where every output reads the one place of x that it stands for."""
+    return p.taps == 1 and p.stride == (1, 1, 1) and p.size == p.out and not any(p.pad)
+
+
+def pointwise_by_strips(b: Lowering, p: Problem, residual: Ref | int) -> bool:
+    """Left to a depthwise convolution behind it, or after one before it, strip by strip; False where there is none."""
+    if p.group > 1 or p.size[0] > 1 or not b.lies_blocked(0):
+        return False
+    if (deferred := b.take_deferred(0)) is not None:
+        cuts = strips(p.n, p.out[1], deferred.row_floats)
+        if len(cuts) == 1:
+            deferred.whole()
+            return False
+        y = b.output(0, BLOCKED)
+        for image, first, last in cuts:
+            strip = b.temp(4 * blocked_floats((1, p.c, last - first, p.size[2])))
+            deferred.rows(image, first, last, strip)
+            _pointwise_rows(b, p, (strip, last - first), (y, residual), (image, first, last))
+        return True
+    if residual or not reader_is_depthwise(b):
+        return False
+    x = b.input(0, BLOCKED)
+
+    def rows(image: int, first: int, last: int, into: Ref) -> None:
+        at = x.at(4 * (image * blocked_floats((1, p.c, *p.size)) + first * p.size[2] * VECTOR))
+        _pointwise_rows(b, p, (at, p.size[1]), (into, 0), (0, 0, last - first), last - first)
+
+    b.defer(lambda: blocked_conv_whole(b, p, 0), rows, blocked_floats((1, p.oc, 1, p.out[2])))
+    return True
+
+
+def _pointwise_rows(
+    b: Lowering,
+    p: Problem,
+    x: tuple[Ref, int],
+    y: tuple[Ref, Ref | int],
+    strip: tuple[int, int, int],
+    height: int = 0,
+) -> None:
+    """Rows [first, last) of an image, from as many at x, which has planes of so many rows.
+
+    y: where y and the residual lie, planes of `height` rows (all by default). strip: image, first, last.
+    """
+    width, blocks = p.size[2], block_count(p.oc)
+    image, first, last = strip
+    plane = (height or p.out[1]) * width * VECTOR
+    place = 4 * (image * blocks * plane + first * width * VECTOR)
+    emit_blocked(
+        b,
+        BlockedProduct(
+            x=x[0],
+            w=b.packed(1, "pairs", lambda: pack_pairs(b.value(1), 1)),
+            y=y[0].at(place),
+            segments=Segments.of_blocks(p.c, ONE_TAP, x[1] * width * VECTOR),
+            tiles=flat_tiles((last - first) * width, VECTOR),
+            images=1,
+            groups=1,
+            outs=p.oc,
+            depth=p.c,
+            x_floats=0,
+            step=VECTOR,
+            gaps=(0, 0),
+            x_strides=(0, 0),
+            w_strides=(0, 0),
+            y_strides=(0, plane),
+            bias=packed_bias(b),
+            residual=y[1].at(place) if isinstance(y[1], Ref) else 0,
+            activation=p.activation,
+        ),
+    )
 
 
 def _by_tap(w: np.ndarray) -> np.ndarray:
@@ -357,38 +424,3 @@ def _blocked_image(b: Lowering, p: Problem) -> Image:
     rows, grain = planes * size[0] * size[1], max(1, ROW_FLOATS // row)
     b.step("blocked_pad", chunks(rows, grain), padded, x, *p.size, *size, *p.pad, grain, planes)
     return Image(padded, size, VECTOR, p.pad)
-
-
-def _stage_columns(p: Problem) -> int:
-    """Output columns whose staged rows fit the buffer of a depthwise task; below 1 where not even one does."""
-    places = STAGE_FLOATS // VECTOR // p.kernel[1]
-    return (places - (p.kernel[2] - 1) * p.dilation[2] - 1) // p.stride[2] + 1
-
-
-def blocked_depthwise(b: Lowering, p: Problem, residual: Ref | int) -> None:
-    """One input channel a group: taps over vectors of channels, x read as it lies."""
-    blocks = block_count(p.c)
-    columns = -(-p.out[2] // chunks(p.out[2], _stage_columns(p)))
-    rows = max(1, min(p.out[1], TASK_PLACES // columns))
-    weights = b.packed(1, "depthwise", lambda: _pack_taps(b.value(1)))
-    tasks = p.n * blocks * chunks(p.out[1], rows) * chunks(p.out[2], columns)
-    args: list[Arg] = [b.input(0, BLOCKED), weights, b.output(0, BLOCKED), packed_bias(b), residual, blocks]
-    args += [
-        *p.size[1:],
-        *p.out[1:],
-        *p.kernel[1:],
-        *p.stride[1:],
-        *p.dilation[1:],
-        *p.pad[1:],
-        rows,
-        columns,
-    ]
-    b.step("blocked_depthwise", tasks, *args, *p.activation)
-
-
-def _pack_taps(w: np.ndarray) -> np.ndarray:
-    """(C, 1, kH, kW) as [block][kH][kW][VECTOR]."""
-    c = w.shape[0]
-    full = np.zeros((block_count(c) * VECTOR, w[0].size), np.float32)
-    full[:c] = w.reshape(c, -1)
-    return np.ascontiguousarray(full.reshape(-1, VECTOR, w[0].size).swapaxes(1, 2))

@@ -11,12 +11,8 @@ from numpy.lib.stride_tricks import sliding_window_view
 from tilewise.graph import UNKNOWN, Fact
 from tilewise.ops import epilogue
 from tilewise.ops.base import Inputs, Op
-from tilewise.ops.blocked_conv import (
-    accepts_blocked,
-    accepts_blocked_depthwise,
-    blocked_conv,
-    blocked_depthwise,
-)
+from tilewise.ops.blocked_conv import accepts_blocked, blocked_conv
+from tilewise.ops.blocked_depthwise import accepts_blocked_depthwise, blocked_depthwise
 from tilewise.ops.conv_problem import Problem
 from tilewise.ops.conv_product import accepts_product, product_conv
 from tilewise.ops.conv_tiles import tile_conv

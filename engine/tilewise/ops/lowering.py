@@ -61,13 +61,32 @@ class Step:
     inplace: list[tuple[Buffer, Buffer]] = field(default_factory=list)
 
 
+@dataclass(slots=True, eq=False)
+class Deferred:
+    """A value in blocked layout whose steps its only reader emits, some rows at a time.
+
+    whole: emits the steps that make all of it. rows: emits those that make rows [first, last) of an image, as a value
+    of so many rows at `into`: (image, first, last, into). row_floats: what is written on the way to one row.
+    """
+
+    lowering: Lowering
+    whole: Callable[[], None]
+    rows: Callable[[int, int, int, Ref], None]
+    row_floats: int
+
+
 class Store(Protocol):
     """What a plan under construction offers: where values live, and constants packed once for a model.
 
     blocks: False where the graph is better off without blocked layout.
+
+    deferred: values by name that no step has been emitted for yet.
     """
 
     blocks: bool
+    deferred: dict[str, Deferred]
+
+    def sole_reader(self, name: str) -> tuple[Node, Sequence[Fact | None]] | None: ...
 
     def find(self, name: str, layout: str) -> Ref | None: ...
 
@@ -114,7 +133,10 @@ class Lowering:
 
     def lies_blocked(self, i: int) -> bool:
         """True where input `i` is there in blocked layout."""
-        return i < len(self.ins) and self._store.find(self.node.inputs[i], BLOCKED) is not None
+        if i >= len(self.ins):
+            return False
+        name = self.node.inputs[i]
+        return name in self._store.deferred or self._store.find(name, BLOCKED) is not None
 
     def layout(self, i: int) -> str:
         """The layout in which input `i` is there, the blocked one where both are."""
@@ -125,11 +147,30 @@ class Lowering:
         name, fact = self.node.inputs[i], self._fact(self.ins, i)
         if layout == BLOCKED and fact.value is not None:
             return self.packed(i, BLOCKED, lambda: pack_blocked(np.asarray(fact.value)))
+        if (deferred := self.take_deferred(i)) is not None:
+            deferred.whole()
         if self._store.find(name, layout) is None:
             source = self._store.find(name, BLOCKED if layout == PLAIN else PLAIN)
             if source is not None or layout == BLOCKED:
                 self._reorder(name, fact, source or self._store.place(name, fact, PLAIN), layout)
         return self._store.place(name, fact, layout)
+
+    def sole_reader(self) -> tuple[Node, Sequence[Fact | None]] | None:
+        """The one node that reads output 0, and facts of its inputs; None where there are several, or the caller."""
+        return self._store.sole_reader(self.node.outputs[0])
+
+    def defer(
+        self, whole: Callable[[], None], rows: Callable[[int, int, int, Ref], None], row_floats: int
+    ) -> None:
+        """Leave the steps of output 0 to its reader; see `Deferred`. Both calls emit through this lowering."""
+        self._store.deferred[self.node.outputs[0]] = Deferred(self, whole, rows, row_floats)
+
+    def take_deferred(self, i: int) -> Deferred | None:
+        """Input `i` if it was deferred; what it emits comes next among this node's steps."""
+        deferred = self._store.deferred.pop(self.node.inputs[i], None)
+        if deferred is not None:
+            deferred.lowering.steps = self.steps
+        return deferred
 
     def optional(self, i: int, layout: str = PLAIN) -> Ref | int:
         """Where input `i` lies, or 0 where it is left out, as kernels take it."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, MutableMapping
+from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,7 +13,7 @@ from tilewise.graph import UNKNOWN, Fact, Graph, Node
 from tilewise.ops.base import Op
 from tilewise.ops.inference import SURPRISES, infer
 from tilewise.ops.layout import BLOCKED, PLAIN, blocked_floats
-from tilewise.ops.lowering import Buffer, Lowering, Ref, Step
+from tilewise.ops.lowering import Buffer, Deferred, Lowering, Ref, Step
 from tilewise.ops.table import make
 from tilewise.plan.homes import find_homes
 from tilewise.plan.memory import assign_offsets
@@ -61,6 +61,8 @@ class Builder:
         self.blocks = self.native and _gains_from_blocks(graph)
         self.refs: dict[str, Ref] = {}
         self._blocked: dict[str, Ref] = {}
+        self.deferred: dict[str, Deferred] = {}
+        self._readers = graph.consumers()
         self._buffers: dict[tuple[str, str], Buffer] = {}
         self._homes = {layout: find_homes(graph, self.facts, layout) for layout in (PLAIN, BLOCKED)}
         self.arena: list[Buffer] = []
@@ -83,6 +85,12 @@ class Builder:
         return self
 
     # What `Lowering` asks for.
+
+    def sole_reader(self, name: str) -> tuple[Node, Sequence[Fact | None]] | None:
+        readers = self._readers.get(name, [])
+        if len(readers) != 1 or readers[0].inputs.count(name) != 1 or name in self.graph.outputs:
+            return None
+        return readers[0], [self.facts[i] if i else None for i in readers[0].inputs]
 
     def find(self, name: str, layout: str) -> Ref | None:
         return self._places(layout).get(name)
@@ -143,7 +151,8 @@ class Builder:
 
     def _fetch(self, names: Iterable[str]) -> None:
         """Bring values that lie in blocked layout alone into plain layout."""
-        names = [name for name in names if name in self._blocked and name not in self.refs]
+        blocked = self._blocked.keys() | self.deferred.keys()
+        names = [name for name in names if name in blocked and name not in self.refs]
         facts = [self.facts[name] for name in names]
         lowering = Lowering(Node("Reorder", names, []), facts, [], self)
         for i in range(len(names)):
@@ -171,10 +180,10 @@ class Builder:
         if op.control_flow or not all(f is None or _fits(f) for f in (*held, *outs)):
             return None
         lowering = Lowering(node, ins, outs, self)
-        before = dict(self.refs), dict(self._blocked)
+        before = dict(self.refs), dict(self._blocked), dict(self.deferred)
         if self._emit(op, lowering) and all(self.has_kernel(step.kernel) for step in lowering.steps):
             return lowering.steps
-        self.refs, self._blocked = before
+        self.refs, self._blocked, self.deferred = before
         return None
 
     def _emit(self, op: Op, lowering: Lowering) -> bool:

@@ -89,43 +89,55 @@ static __attribute__((noinline)) void tw_blocked_tile(int n, int two, int nb, co
     }
 }
 
-/* n neighbouring places of y, one block of channels each: y[i] = bias + residual[i] + sum over r, s of
-   w[r][s] * rows[r][i * step + s * tap]. */
-TW_INLINE void tw_depthwise_body(const int n, const float *const *rows, int64_t at, int64_t step, int64_t tap,
-                                 const float *w, int64_t kh, int64_t kw, const float *bias, const float *residual,
+/* What the places of a row of a depthwise convolution have in common. rows: of x, one for each tap down; step, tap: floats
+   from place to place and from tap to tap. bias may be NULL; y is clipped to lo..hi. */
+typedef struct {
+    const float *const *rows;
+    int64_t step, tap, kh, kw;
+    const float *w, *bias;
+    float lo, hi;
+} tw_depthwise;
+
+/* n neighbouring places of y from place `at / step` on, one block of channels each: y[i] = bias + residual[i] + sum over
+   r, s of w[r][s] * rows[r][at + i * step + s * tap]. k: the size of the window where it is known, else 0. */
+TW_INLINE void tw_depthwise_body(const int n, const int k, const tw_depthwise *p, int64_t at, const float *residual,
                                  float *y)
 {
     tw_vec acc[TW_DEPTHWISE];
+    const int64_t kh = k ? k : p->kh, kw = k ? k : p->kw, step = p->step, tap = p->tap;
+    const float *w = p->w;
 #pragma GCC unroll 8
-    for (int i = 0; i < n; i++) acc[i] = bias ? tw_load_vec(bias) : (tw_vec){0};
+    for (int i = 0; i < n; i++) acc[i] = p->bias ? tw_load_vec(p->bias) : (tw_vec){0};
+#pragma GCC unroll 5
     for (int64_t r = 0; r < kh; r++) {
-        const float *p = rows[r] + at;
+        const float *x = p->rows[r] + at;
+#pragma GCC unroll 5
         for (int64_t s = 0; s < kw; s++) {
             const tw_vec f = tw_load_vec(w);
 #pragma GCC unroll 8
-            for (int i = 0; i < n; i++) acc[i] += f * tw_load_vec(p + i * step);
-            p += tap;
+            for (int i = 0; i < n; i++) acc[i] += f * tw_load_vec(x + i * step);
+            x += tap;
             w += TW_VW;
         }
     }
+    const tw_vec low = tw_splat(p->lo), high = tw_splat(p->hi);
 #pragma GCC unroll 8
     for (int i = 0; i < n; i++) {
         if (residual) acc[i] += tw_load_vec(residual + i * TW_VW);
-        tw_store_vec(y + i * TW_VW, acc[i]);
+        tw_store_vec(y + i * TW_VW, tw_clip_vec(acc[i], low, high));
     }
 }
 
 #define TW_DEPTHWISE_CASE(n) \
-    case n: tw_depthwise_body(n, rows, at, step, tap, w, kh, kw, bias, r, y + i * TW_VW); break;
+    case n: tw_depthwise_body(n, k, p, i * p->step, r, y + i * TW_VW); break;
 
 /* `count` places of a row, cut evenly. */
-static inline void tw_depthwise_row(int64_t count, const float *const *rows, int64_t step, int64_t tap, const float *w,
-                                    int64_t kh, int64_t kw, const float *bias, const float *residual, float *y)
+TW_INLINE void tw_depthwise_places(const int k, int64_t count, const tw_depthwise *p, const float *residual, float *y)
 {
     const int64_t runs = (count + TW_DEPTHWISE - 1) / TW_DEPTHWISE;
     int64_t i = 0;
     for (int64_t run = 1; run <= runs; run++) {
-        const int64_t stop = run * count / runs, at = i * step;
+        const int64_t stop = run * count / runs;
         const float *r = residual ? residual + i * TW_VW : 0;
         switch (stop - i) {
             TW_DEPTHWISE_CASE(1) TW_DEPTHWISE_CASE(2) TW_DEPTHWISE_CASE(3) TW_DEPTHWISE_CASE(4)
@@ -133,6 +145,28 @@ static inline void tw_depthwise_row(int64_t count, const float *const *rows, int
         }
         i = stop;
     }
+}
+
+static __attribute__((noinline)) void tw_depthwise_3(int64_t count, const tw_depthwise *p, const float *r, float *y)
+{
+    tw_depthwise_places(3, count, p, r, y);
+}
+
+static __attribute__((noinline)) void tw_depthwise_5(int64_t count, const tw_depthwise *p, const float *r, float *y)
+{
+    tw_depthwise_places(5, count, p, r, y);
+}
+
+static __attribute__((noinline)) void tw_depthwise_any(int64_t count, const tw_depthwise *p, const float *r, float *y)
+{
+    tw_depthwise_places(0, count, p, r, y);
+}
+
+static inline void tw_depthwise_row(int64_t count, const tw_depthwise *p, const float *residual, float *y)
+{
+    if (p->kh == 3 && p->kw == 3) tw_depthwise_3(count, p, residual, y);
+    else if (p->kh == 5 && p->kw == 5) tw_depthwise_5(count, p, residual, y);
+    else tw_depthwise_any(count, p, residual, y);
 }
 
 /* Places [first, first + count) of a row of `width` places into dst, zeros outside; row NULL for a row of zeros. */

@@ -17,8 +17,13 @@ cdef extern from "blocked.h" nogil:
         float lo, hi
     void tw_blocked_tile(int n, int two, int nb, const tw_blocked *p, const float *x, const float *w,
                          const float *next, const float *bias, const float *residual, float *y)
-    void tw_depthwise_row(int64_t count, const float **rows, int64_t step, int64_t tap, const float *w, int64_t kh,
-                          int64_t kw, const float *bias, const float *residual, float *y)
+    ctypedef struct tw_depthwise:
+        const float **rows
+        int64_t step, tap, kh, kw
+        const float *w
+        const float *bias
+        float lo, hi
+    void tw_depthwise_row(int64_t count, const tw_depthwise *p, const float *residual, float *y)
     void tw_stage_row(float *dst, const float *row, int64_t first, int64_t count, int64_t width)
     void tw_transpose_square(const float *x, int64_t ldx, float *y, int64_t ldy)
 
@@ -103,7 +108,7 @@ cdef void blocked_depthwise(const int64_t *a, int64_t begin, int64_t end) noexce
 
     args: 0 x, 1 w [block][kh][kw][VW], 2 y, 3 bias [block][VW] or 0, 4 residual like y or 0, 5 blocks of C, 6-7 H W,
     8-9 oH oW, 10-11 kh kw, 12-13 strides, 14-15 dilations, 16-17 pads at the begin, 18 rows and 19 columns a task,
-    20 activation, 21-22 its alpha and beta; kh * ((columns - 1) * sw + (kw - 1) * dw + 1) places fit the buffer, and
+    20 activation, 21-22 its alpha and beta, 23 floats from plane to plane in y; kh * ((columns - 1) * sw + (kw - 1) * dw + 1) places fit the buffer, and
     kh MAX_ROWS. Task: ((image * blocks + block) * row blocks + rb) * column blocks + cb.
     """
     cdef float[STAGE_FLOATS + LINE] buffer
@@ -113,11 +118,17 @@ cdef void blocked_depthwise(const int64_t *a, int64_t begin, int64_t end) noexce
     cdef int64_t row_blocks = (a[8] + a[18] - 1) // a[18], column_blocks = (a[9] + a[19] - 1) // a[19]
     cdef int64_t task, i, r, h, slot, plane, first, left, count, width, place
     cdef const float *x
-    cdef const float *w
-    cdef const float *bias
     cdef const float *residual
     cdef float *y
     cdef float alpha = <float>number(a + 21), beta = <float>number(a + 22)
+    cdef tw_depthwise p
+    p.rows = rows
+    p.step = a[13] * TW_VW
+    p.tap = a[15] * TW_VW
+    p.kh = a[10]
+    p.kw = a[11]
+    p.lo = lower_bound(a[20], alpha)
+    p.hi = upper_bound(a[20], beta)
     for task in range(begin, end):
         plane = task // (row_blocks * column_blocks)
         first = task // column_blocks % row_blocks * a[18]
@@ -125,8 +136,8 @@ cdef void blocked_depthwise(const int64_t *a, int64_t begin, int64_t end) noexce
         count = min(a[19], a[9] - left)
         width = (count - 1) * a[13] + (a[11] - 1) * a[15] + 1
         x = <const float *><uintptr_t>a[0] + plane * a[6] * a[7] * TW_VW
-        w = <const float *><uintptr_t>a[1] + plane % a[5] * a[10] * a[11] * TW_VW
-        bias = NULL if a[3] == 0 else <const float *><uintptr_t>a[3] + plane % a[5] * TW_VW
+        p.w = <const float *><uintptr_t>a[1] + plane % a[5] * a[10] * a[11] * TW_VW
+        p.bias = NULL if a[3] == 0 else <const float *><uintptr_t>a[3] + plane % a[5] * TW_VW
         for r in range(a[10]):
             held[r] = NOTHING
         for i in range(first, min(first + a[18], a[8])):
@@ -138,11 +149,11 @@ cdef void blocked_depthwise(const int64_t *a, int64_t begin, int64_t end) noexce
                     held[slot] = h
                     tw_stage_row(stage + slot * width * TW_VW, NULL if h < 0 or h >= a[6] else x + h * a[7] * TW_VW,
                                  left * a[13] - a[17], width, a[7])
-            place = ((plane * a[8] + i) * a[9] + left) * TW_VW
+            place = plane * a[23] + (i * a[9] + left) * TW_VW
             y = <float *><uintptr_t>a[2] + place
             residual = NULL if a[4] == 0 else <const float *><uintptr_t>a[4] + place
-            tw_depthwise_row(count, rows, a[13] * TW_VW, a[15] * TW_VW, w, a[10], a[11], bias, residual, y)
-            if a[20] != 0:
+            tw_depthwise_row(count, &p, residual, y)
+            if a[20] > CLIP:
                 tw_activate(<int>a[20], y, count * TW_VW, alpha, beta)
 
 

@@ -6,16 +6,6 @@
 
 #include "tile.h"
 
-/* The greater of two, a NaN where either is one. Lane by lane, because compilers make a max and a blend of this. */
-TW_INLINE tw_vec tw_nanmax_vec(tw_vec a, tw_vec b)
-{
-    for (int i = 0; i < TW_VW; i++) {
-        const float greater = b[i] > a[i] ? b[i] : a[i];
-        a[i] = b[i] != b[i] ? b[i] : greater;
-    }
-    return a;
-}
-
 TW_INLINE tw_vec tw_join_vec(const int max, tw_vec a, tw_vec b)
 {
     if (max) return tw_nanmax_vec(a, b);

@@ -23,12 +23,8 @@ typedef struct {
 
 TW_INLINE tw_vec tw_few_join(const int max, tw_vec a, tw_vec b)
 {
-    if (!max) return a + b;
-#if defined(__SSE4_1__)
-    return (tw_vec)tw_max_join((tw_maxima)a, (tw_maxima)b);
-#else
-    return tw_select(b != b, b, tw_select(b > a, b, a));
-#endif
+    if (max) return tw_nanmax_vec(a, b);
+    return a + b;
 }
 
 /* A vector of columns from `at` on, joined down the rows. */

@@ -7,6 +7,9 @@
 #define TILEWISE_TILE_H
 
 #include <stdint.h>
+#if defined(__SSE__)
+#include <immintrin.h>
+#endif
 
 #if defined(__AVX512F__)
 #define TW_VW 16
@@ -37,12 +40,33 @@ TW_INLINE tw_vec tw_select(tw_mask mask, tw_vec yes, tw_vec no)
     return (tw_vec)((mask & (tw_mask)yes) | (~mask & (tw_mask)no));
 }
 
-/* Comparisons are written such that a NaN in `v` stays a NaN. */
-TW_INLINE tw_vec tw_clip_vec(tw_vec v, tw_vec lo, tw_vec hi)
+/* The greater and the lesser of two, b where either is NaN: one instruction, which compilers do not find by themselves. */
+#if defined(__AVX512F__)
+TW_INLINE tw_vec tw_max_vec(tw_vec a, tw_vec b) { return (tw_vec)_mm512_max_ps((__m512)a, (__m512)b); }
+TW_INLINE tw_vec tw_min_vec(tw_vec a, tw_vec b) { return (tw_vec)_mm512_min_ps((__m512)a, (__m512)b); }
+#elif defined(__AVX__)
+TW_INLINE tw_vec tw_max_vec(tw_vec a, tw_vec b) { return (tw_vec)_mm256_max_ps((__m256)a, (__m256)b); }
+TW_INLINE tw_vec tw_min_vec(tw_vec a, tw_vec b) { return (tw_vec)_mm256_min_ps((__m256)a, (__m256)b); }
+#elif defined(__SSE__)
+TW_INLINE tw_vec tw_max_vec(tw_vec a, tw_vec b) { return (tw_vec)_mm_max_ps((__m128)a, (__m128)b); }
+TW_INLINE tw_vec tw_min_vec(tw_vec a, tw_vec b) { return (tw_vec)_mm_min_ps((__m128)a, (__m128)b); }
+#else
+TW_INLINE tw_vec tw_max_vec(tw_vec a, tw_vec b) { return tw_select(a > b, a, b); }
+TW_INLINE tw_vec tw_min_vec(tw_vec a, tw_vec b) { return tw_select(a < b, a, b); }
+#endif
+
+/* The greater of two, NaN where either is one. */
+TW_INLINE tw_vec tw_nanmax_vec(tw_vec a, tw_vec b)
 {
-    v = tw_select(v < lo, lo, v);
-    return tw_select(v > hi, hi, v);
+#if defined(__AVX512F__)
+    return (tw_vec)_mm512_mask_mov_ps((__m512)tw_max_vec(b, a), _mm512_cmp_ps_mask((__m512)b, (__m512)b, 3), (__m512)b);
+#else
+    return tw_select(b != b, b, tw_max_vec(b, a));
+#endif
 }
+
+/* v moved into [lo, hi]; NaN stays. */
+TW_INLINE tw_vec tw_clip_vec(tw_vec v, tw_vec lo, tw_vec hi) { return tw_min_vec(hi, tw_max_vec(lo, v)); }
 
 /* Sums start from `init` (rows ldi apart) and `bias` (one for each row), either may be NULL; results are clipped to
    lo..hi and stored to `c` (rows ldc apart). */

@@ -218,7 +218,7 @@ def emit_blocked(b: Lowering, p: BlockedProduct) -> None:
         blocks,
     ]
     args += [count, per_tile, per_pair, len(s.offsets), s.full, s.channels, s.tail, p.step, *p.gaps]
-    args += [p.y_strides[1], *p.x_strides, *p.w_strides, p.y_strides[0], *p.activation, p.depth]
+    args += [p.y_strides[1], *p.x_strides, *p.w_strides, p.y_strides[0], *p.activation, p.depth, int(w_floats > p.x_floats)]
     b.step("blocked_conv", tasks, *args)
 
 

@@ -18,6 +18,8 @@ PANEL = 2 * VECTOR
 TILE_ROWS = {16: 14, 8: 6, 4: 6}[VECTOR]
 TASKS = 32
 """Tasks to aim for where the work allows it."""
+ENOUGH_TASKS = 8
+"""Above this nothing is cut that makes tasks read the larger side again."""
 TASK_FLOPS = 1 << 20
 """A task is not cut below this."""
 BLOCK_FLOATS = 1 << 17
@@ -221,14 +223,17 @@ def cut_tasks(
     """
     column_blocks = min(columns, max(1, -(-x_floats // BLOCK_FLOATS)))
     row_blocks = 1
-    while products * column_blocks * row_blocks < TASKS:
+    while (tasks := products * column_blocks * row_blocks) < TASKS:
         if flops // (column_blocks * row_blocks) < 2 * TASK_FLOPS:
             break
         by_rows = w_floats * column_blocks > x_floats * row_blocks
-        if (by_rows or column_blocks * 2 > columns) and row_blocks * 2 <= rows:
-            row_blocks *= 2
-        elif column_blocks * 2 <= columns:
-            column_blocks *= 2
+        whole = row_blocks == rows if by_rows else column_blocks == columns
+        if whole and tasks >= ENOUGH_TASKS:
+            break
+        if by_rows != whole and row_blocks < rows:
+            row_blocks = min(rows, 2 * row_blocks)
+        elif column_blocks < columns:
+            column_blocks = min(columns, 2 * column_blocks)
         else:
             break
     return -(-columns // column_blocks), -(-rows // row_blocks)

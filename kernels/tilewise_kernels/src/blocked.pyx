@@ -41,8 +41,9 @@ cdef void blocked_conv(const int64_t *a, int64_t begin, int64_t end) noexcept no
     5 residual like y or 0, 6 tiles [.][4] (x offset, y offset, pixels, 1 for two runs of half of them), 7 groups,
     8 blocks a group, 9 tiles, 10 tiles a task, 11 pairs a task, 12-15 segs, full, channels, tail (`tw_blocked`),
     16 step, 17 gap, 18 y gap, 19 y's block stride, 20-21 x strides of n and group, 22-23 w strides of n and group,
-    24 y's image stride, 25 activation, 26-27 its alpha and beta, 28 k.
-    Task: ((n * groups + g) * tile blocks + tb) * pair blocks + pb. Strides count floats.
+    24 y's image stride, 25 activation, 26-27 its alpha and beta, 28 k, 29 1 where neighbouring tasks share weights, else
+    they share x. Task: ((n * groups + g) * tile blocks + tb) * pair blocks + pb, or with tb and pb the other way round.
+    Strides count floats.
     """
     cdef tw_blocked p
     cdef int64_t pairs = (a[8] + 1) // 2
@@ -71,8 +72,12 @@ cdef void blocked_conv(const int64_t *a, int64_t begin, int64_t end) noexcept no
     p.before = p.off + p.segs
     depth = a[28]
     for task in range(begin, end):
-        pb = task % pair_blocks
-        tb = (task // pair_blocks) % tile_blocks
+        if a[29]:
+            tb = task % tile_blocks
+            pb = (task // tile_blocks) % pair_blocks
+        else:
+            pb = task % pair_blocks
+            tb = (task // pair_blocks) % tile_blocks
         g = (task // (pair_blocks * tile_blocks)) % a[7]
         n = task // (pair_blocks * tile_blocks * a[7])
         stop = min((tb + 1) * a[10], a[9])

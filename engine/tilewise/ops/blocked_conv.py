@@ -275,7 +275,7 @@ def blocked_conv_whole(b: Lowering, p: Problem, residual: Ref | int) -> None:
         image = _plain_image(b, p) if plain else _blocked_image(b, p)
     else:
         image = Image(b.input(0, BLOCKED), p.size, VECTOR, (0, 0, 0))
-    form = "pairs by tap" if plain else "pairs"
+    form = "pairs by tap" if plain else f"pairs of {p.group} groups"
     weights = b.packed(1, form, lambda: pack_pairs(_by_tap(b.value(1)) if plain else b.value(1), p.group))
     x_group = image.plane * (depth if plain else block_count(depth))
     places = p.out[0] * p.out[1] * p.out[2]

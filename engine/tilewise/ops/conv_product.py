@@ -8,7 +8,8 @@ from tilewise.ops.lowering import Lowering, Ref
 
 
 def accepts_product(p: Problem, b: Lowering) -> bool:
-    one = p.out == (1, 1, 1) and p.kernel == p.size and not any(p.pad)
+    dense = all(k == 1 or d == 1 for k, d in zip(p.kernel, p.dilation, strict=True))
+    one = p.out == (1, 1, 1) and p.kernel == p.size and dense and not any(p.pad)
     return one and p.group == 1 and p.n <= GEMV_ROWS and not b.given(3)
 
 

@@ -26,7 +26,8 @@ def packed_weights(b: Lowering, p: Problem) -> Ref:
     """w as tiles: packed once for a constant, else by a step of every run."""
     outs, k = p.oc // p.group, p.c // p.group * p.taps
     if p.constant_w:
-        return b.packed(1, "tiles", lambda: pack_tiles(b.value(1).reshape(p.group, outs, k)))
+        form = f"tiles of {p.group} groups"
+        return b.packed(1, form, lambda: pack_tiles(b.value(1).reshape(p.group, outs, k)))
     return pack_rows(b, b.input(1), p.group, outs, k, (outs * k, k, 1))
 
 

@@ -101,7 +101,7 @@ class Deformation:
         runs = max(1, min(-(-TASKS // self.n), pixels // (2 * tile)))
         per_task = -(-pixels // (runs * tile)) * tile
         tasks = self.n * -(-pixels // per_task)
-        weights = b.packed(1, f"deform {self.segment}", lambda: self.pack(b.value(1)))
+        weights = b.packed(1, f"deform {self.segment} of {self.groups} groups", lambda: self.pack(b.value(1)))
         args = (
             self.n,
             self.groups,

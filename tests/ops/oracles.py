@@ -18,14 +18,15 @@ def conv(x, w, b=None, *, stride=1, pads=None, dilation=1, group=1):
     ]
     y = np.zeros((x.shape[0], w.shape[0], *out))
     depth, outs = w.shape[1], w.shape[0] // group
-    for o in range(w.shape[0]):
-        for c in range(depth):
-            for tap in np.ndindex(*w.shape[2:]):
-                where = tuple(
-                    slice(t * d, t * d + (size - 1) * s + 1, s)
-                    for t, d, s, size in zip(tap, dilations, strides, out, strict=True)
-                )
-                y[:, o] += np.float64(w[(o, c, *tap)]) * padded[(slice(None), o // outs * depth + c, *where)]
+    for g in range(group):
+        rows, channels = slice(g * outs, (g + 1) * outs), slice(g * depth, (g + 1) * depth)
+        for tap in np.ndindex(*w.shape[2:]):
+            where = tuple(
+                slice(t * d, t * d + (size - 1) * s + 1, s)
+                for t, d, s, size in zip(tap, dilations, strides, out, strict=True)
+            )
+            weights = w[(rows, slice(None), *tap)].astype(np.float64)
+            y[:, rows] += np.einsum("oc,nc...->no...", weights, padded[(slice(None), channels, *where)])
     return y if b is None else y + b.astype(np.float64).reshape(-1, *[1] * n)
 
 

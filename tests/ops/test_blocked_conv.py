@@ -161,13 +161,16 @@ DEPTHWISE = {
     "even": ((1, 24, 8, 9), 4, {"pads": (1, 2, 2, 1)}),
     "large": ((1, 24, 60, 70), 3, {"pads": (1,) * 4}),
     "1-D": ((2, 24, 33), 5, {"pads": (2, 2), "stride": 2}),
+    "wider than the buffer": ((1, 24, 4, 2100), 3, {"pads": (1, 1, 1, 0), "stride": (1, 2)}),
+    "stride beyond the kernel": ((1, 24, 17, 18), 2, {"stride": 5}),
+    "31 rows": ((1, 24, 33, 3), (31, 1), {"pads": (2, 0, 4, 0)}),
 }
 
 
 @pytest.mark.parametrize("form", DEPTHWISE)
 def test_depthwise(form):
     xs, k, more = DEPTHWISE[form]
-    ws = (xs[1], 1, *[k] * (len(xs) - 2))
+    ws = (xs[1], 1, *([k] * (len(xs) - 2) if isinstance(k, int) else k))
     run_conv(xs, ws, {**more, "group": xs[1]}, kernel="blocked_depthwise", blocked_input=form == "large")
 
 
@@ -182,6 +185,16 @@ FALLBACKS = {
     "groups of part of a vector": ((1, 24, 5, 6), (24, 3, 3, 3), {"group": 8}),
     "depthwise with a multiplier": ((1, 24, 5, 6), (48, 1, 3, 3), {"group": 24}),
     "depthwise in 3-D": ((1, 24, 4, 5, 6), (24, 1, 3, 3, 3), {"group": 24}),
+    "depthwise of more rows than the buffer has": (
+        (1, 24, 33, 3),
+        (24, 1, 33, 1),
+        {"group": 24, "pads": (1, 0, 0, 0)},
+    ),
+    "depthwise dilated beyond the buffer": (
+        (1, 24, 5, 2100),
+        (24, 1, 3, 2),
+        {"group": 24, "dilation": (1, 2050)},
+    ),
     "one channel out": ((1, 24, 5, 6), (1, 24, 3, 3), {}),
 }
 

@@ -1,20 +1,24 @@
 /* Winograd's F(4x4, 3x3) in channel-blocked layout (Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks",
-   2016; points 0, 1, -1, 2, -2, infinity). A vector holds the channels of one place. */
+   2016; points 0, A, -A, B, -B, infinity). A vector holds the channels of one place. */
 #ifndef TILEWISE_WINOGRAD_H
 #define TILEWISE_WINOGRAD_H
 
 #include "tile.h"
 
+#define TW_WINO_A 0.625f
+#define TW_WINO_B 1.5f
+
 /* One column of six through B^T. */
 TW_INLINE void tw_wino_input_1d(tw_vec *o, tw_vec d0, tw_vec d1, tw_vec d2, tw_vec d3, tw_vec d4, tw_vec d5)
 {
-    const tw_vec a = d4 - 4.0f * d2, b = d3 - 4.0f * d1, c = d4 - d2, e = 2.0f * (d3 - d1);
-    o[0] = 4.0f * d0 - 5.0f * d2 + d4;
-    o[1] = a + b;
-    o[2] = a - b;
-    o[3] = c + e;
-    o[4] = c - e;
-    o[5] = 4.0f * d1 - 5.0f * d3 + d5;
+    const float a = TW_WINO_A, b = TW_WINO_B, aa = a * a, bb = b * b;
+    const tw_vec even_a = d4 - bb * d2, odd_a = d3 - bb * d1, even_b = d4 - aa * d2, odd_b = d3 - aa * d1;
+    o[0] = aa * bb * d0 - (aa + bb) * d2 + d4;
+    o[1] = even_a + a * odd_a;
+    o[2] = even_a - a * odd_a;
+    o[3] = even_b + b * odd_b;
+    o[4] = even_b - b * odd_b;
+    o[5] = aa * bb * d1 - (aa + bb) * d3 + d5;
 }
 
 /* The 6x6 places from x on, rows `row` floats apart, to B^T d B, `plane` floats apart in v; rows [r0, r1) and columns
@@ -55,11 +59,12 @@ static __attribute__((noinline)) void tw_wino_input_border(const float *x, int64
 /* One column of six through A^T. */
 TW_INLINE void tw_wino_output_1d(tw_vec *o, tw_vec m0, tw_vec m1, tw_vec m2, tw_vec m3, tw_vec m4, tw_vec m5)
 {
-    const tw_vec a = m1 + m2, b = m1 - m2, c = m3 + m4, d = m3 - m4;
-    o[0] = m0 + a + c;
-    o[1] = b + 2.0f * d;
-    o[2] = a + 4.0f * c;
-    o[3] = b + 8.0f * d + m5;
+    const float a = TW_WINO_A, b = TW_WINO_B;
+    const tw_vec even_a = m1 + m2, odd_a = m1 - m2, even_b = m3 + m4, odd_b = m3 - m4;
+    o[0] = m0 + even_a + even_b;
+    o[1] = a * odd_a + b * odd_b;
+    o[2] = a * a * even_a + b * b * even_b;
+    o[3] = a * a * a * odd_a + b * b * b * odd_b + m5;
 }
 
 /* The products of a tile, `plane` floats apart, to the first rows x columns of its 4x4 outputs in y, rows `row` floats

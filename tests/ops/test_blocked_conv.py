@@ -91,6 +91,17 @@ FORMS = {
     "large enough for several tasks": ((1, 48, 50, 51), (72, 48, 3, 3), {"pads": (1,) * 4, "stride": 2}),
     "groups": ((2, 64, 7, 8), (32, 32, 3, 3), {"pads": (1,) * 4, "group": 2}),
     "grouped 1x1": ((1, 64, 7, 8), (96, 32, 1, 1), {"group": 2}),
+    "groups, dilated by 6 on 7": (
+        (2, 64, 7, 8),
+        (32, 32, 3, 3),
+        {"pads": (6,) * 4, "dilation": 6, "group": 2},
+    ),
+    "dilation 7 and stride 2 on 15": (
+        (1, 33, 15, 15),
+        (24, 33, 3, 3),
+        {"pads": (7,) * 4, "dilation": 7, "stride": 2},
+    ),
+    "a large kernel on a small image": ((1, 24, 3, 4), (24, 24, 5, 7), {"pads": (2, 3, 2, 3)}),
     "groups, an odd number of blocks": ((1, 64, 5, 5), (192, 16, 3, 3), {"group": 4, "stride": 2}),
     "1-D": ((2, 24, 40), (24, 24, 5), {"pads": (2, 2)}),
     "1-D stride 3 dilation 2": ((1, 24, 50), (24, 24, 4), {"pads": (1, 3), "stride": 3, "dilation": 2}),
@@ -100,6 +111,11 @@ FORMS = {
     "3-D strides": ((1, 24, 7, 6, 5), (24, 24, 3, 2, 3), {"pads": (1, 0, 1, 1, 1, 0), "stride": (2, 1, 3)}),
     "3-D valid": ((1, 24, 4, 5, 6), (24, 24, 2, 3, 2), {}),
     "3-D 1x1x1": ((1, 24, 3, 4, 5), (24, 24, 1, 1, 1), {}),
+    "3-D dilated by 3 on 4": (
+        (2, 24, 4, 2, 4),
+        (24, 24, 3, 1, 3),
+        {"pads": (3, 0, 3) * 2, "dilation": (3, 1, 3)},
+    ),
     "3-D dilated": ((1, 24, 6, 3, 5), (24, 24, 2, 1, 2), {"pads": (0, 1, 0, 2, 0, 1), "dilation": (3, 1, 2)}),
 }
 
@@ -234,9 +250,10 @@ def test_weights_shared_by_convolutions_of_other_groups():
 # Epilogues.
 
 CONVOLUTIONS = {
-    "blocked_conv": ((2, 24, 9, 6), (40, 24, 3, 3), {"pads": (1,) * 4}),
-    "blocked_depthwise": ((2, 40, 9, 11), (40, 1, 3, 3), {"pads": (1, 0, 1, 2), "group": 40}),
-    "winograd_output": ((1, 48, 30, 29), (40, 48, 3, 3), {"pads": (1,) * 4}),
+    "convolution": ("blocked_conv", (2, 24, 9, 6), (40, 24, 3, 3), {"pads": (1,) * 4}),
+    "regions": ("blocked_conv", (2, 24, 9, 6), (40, 24, 3, 3), {"pads": (5,) * 4, "dilation": 5}),
+    "depthwise": ("blocked_depthwise", (2, 40, 9, 11), (40, 1, 3, 3), {"pads": (1, 0, 1, 2), "group": 40}),
+    "winograd": ("winograd_output", (1, 48, 30, 29), (40, 48, 3, 3), {"pads": (1,) * 4}),
 }
 
 
@@ -266,9 +283,9 @@ ACTIVATIONS = {
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-@pytest.mark.parametrize("kernel", CONVOLUTIONS)
-def test_activations(kernel, activation):
-    xs, ws, form = CONVOLUTIONS[kernel]
+@pytest.mark.parametrize("way", CONVOLUTIONS)
+def test_activations(way, activation):
+    kernel, xs, ws, form = CONVOLUTIONS[way]
     x, w, b = rand(*xs), weights(*ws), rand(ws[0], seed=1)
     tail, apply = ACTIVATIONS[activation]
     want = apply(oracles.conv(x, w, b, **form))
@@ -282,10 +299,10 @@ def test_activations(kernel, activation):
 @pytest.mark.parametrize(
     "tail", ["y = Add (c, r0)", "a = Add (r0, c) y = Relu (a)", "a = Add (r0, c) y = Sigmoid (a)"]
 )
-@pytest.mark.parametrize("kernel", CONVOLUTIONS)
-def test_residuals(kernel, tail):
+@pytest.mark.parametrize("way", CONVOLUTIONS)
+def test_residuals(way, tail):
     """A residual that is fed, and one that a convolution makes and that may be written over."""
-    xs, ws, form = CONVOLUTIONS[kernel]
+    kernel, xs, ws, form = CONVOLUTIONS[way]
     x, w, b = rand(*xs), weights(*ws), rand(ws[0], seed=1)
     c = oracles.conv(x, w, b, **form)
     r = rand(*c.shape, seed=2)
@@ -299,11 +316,11 @@ def test_residuals(kernel, tail):
         assert not any("add" in name for name in kernels), kernels
 
 
-@pytest.mark.parametrize("kernel", CONVOLUTIONS)
-def test_a_residual_that_is_the_input_and_is_read_again(kernel):
-    xs, ws, form = CONVOLUTIONS[kernel]
+@pytest.mark.parametrize("way", CONVOLUTIONS)
+def test_a_residual_that_is_the_input_and_is_read_again(way):
+    kernel, xs, ws, form = CONVOLUTIONS[way]
     xs, ws = (xs[0], ws[0], *xs[2:]), (ws[0], ws[1] if ws[1] == 1 else ws[0], 3, 3)
-    form = {**form, "pads": (1,) * 4}
+    form = {**form, "pads": (form.get("dilation", 1),) * 4}
     x, w = rand(*xs), weights(*ws)
     nodes = f"x0 = Conv (x, eye) c = Conv {spell(2, **form)} (x0, w) y = Add (c, x0) z = Mul (y, x0)"
     y = oracles.conv(x, w, **form) + x

@@ -13,6 +13,7 @@ _MODULES = (
     "gemm",
     "conv",
     "blocked",
+    "blocked_group",
     "blocked_pool",
     "deform",
     "winograd",

@@ -20,12 +20,12 @@ def accepts_blocked_depthwise(p: Problem, b: Lowering) -> bool:
     if not (b.blocks and p.constant_w and constant_bias(b)):
         return False
     one_plane = p.size[0] == p.out[0] == p.kernel[0] == 1 and not p.pad[0]
-    if not one_plane or p.kernel[1] > MAX_ROWS or _stage_columns(p) < 1:
+    if not one_plane or p.kernel[1] > MAX_ROWS or stage_columns(p) < 1:
         return False
     return p.c == p.oc == p.group and block_count(p.c) * VECTOR <= MAX_FILL * p.c
 
 
-def _stage_columns(p: Problem) -> int:
+def stage_columns(p: Problem) -> int:
     """Output columns whose staged rows fit the buffer of a task; below 1 where not even one does."""
     places = STAGE_FLOATS // VECTOR // p.kernel[1]
     return (places - (p.kernel[2] - 1) * p.dilation[2] - 1) // p.stride[2] + 1
@@ -78,7 +78,10 @@ def _rows(
     image, first, last = strip
     top = first * p.stride[1] - p.pad[1]
     low = min(max(top, 0), p.size[1] - 1)
-    high = max(low + 1, min(p.size[1], top + (last - 1 - first) * p.stride[1] + (p.kernel[1] - 1) * p.dilation[1] + 1))
+    high = max(
+        low + 1,
+        min(p.size[1], top + (last - 1 - first) * p.stride[1] + (p.kernel[1] - 1) * p.dilation[1] + 1),
+    )
     if before is None:
         x = b.input(0, BLOCKED).at(4 * image * blocked_floats((1, p.c, *p.size)))
         rows, pad = p.size[1], -top
@@ -106,7 +109,7 @@ def _step(
 ) -> None:
     """The kernel step for `rows` rows of planes of `height` rows of y; x: where it lies, its rows and its pad above."""
     blocks = block_count(p.c)
-    columns = -(-p.out[2] // chunks(p.out[2], _stage_columns(p)))
+    columns = -(-p.out[2] // chunks(p.out[2], stage_columns(p)))
     grain = max(1, min(rows, TASK_PLACES // columns))
     weights = b.packed(1, "depthwise", lambda: _pack_taps(b.value(1)))
     tasks = images * blocks * chunks(rows, grain) * chunks(p.out[2], columns)

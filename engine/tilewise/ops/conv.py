@@ -13,6 +13,7 @@ from tilewise.ops import epilogue
 from tilewise.ops.base import Inputs, Op
 from tilewise.ops.blocked_conv import accepts_blocked, blocked_conv
 from tilewise.ops.blocked_depthwise import accepts_blocked_depthwise, blocked_depthwise
+from tilewise.ops.blocked_group import accepts_blocked_group, blocked_group
 from tilewise.ops.conv_problem import Problem
 from tilewise.ops.conv_product import accepts_product, product_conv
 from tilewise.ops.conv_tiles import tile_conv
@@ -141,6 +142,7 @@ class Implementation(NamedTuple):
 IMPLEMENTATIONS = (
     Implementation("product", PLAIN, accepts_product, product_conv),
     Implementation("blocked_depthwise", BLOCKED, accepts_blocked_depthwise, blocked_depthwise),
+    Implementation("blocked_group", BLOCKED, accepts_blocked_group, blocked_group),
     Implementation("winograd", BLOCKED, accepts_winograd, winograd_conv),
     Implementation("blocked", BLOCKED, accepts_blocked, blocked_conv),
     Implementation("depthwise", PLAIN, accepts_depthwise, depthwise_conv),

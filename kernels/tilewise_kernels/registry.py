@@ -23,6 +23,7 @@ _MODULES = (
     "resize",
     "vision",
     "recurrent",
+    "peak",
 )
 _VECTOR_FLOATS = {"v4": 16, "v3": 8, "v2": 4, "base": 4}
 

@@ -11,7 +11,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from math import inf
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +18,7 @@ import numpy as np
 import tilewise
 import tilewise_kernels
 from tilewise.errors import InputError
+from tilewise.plan.machine import cpu_name
 from tilewise.runtime.model import load
 from tilewise.runtime.threads import default_threads
 
@@ -175,13 +175,3 @@ def _versions(names: Sequence[str]) -> Iterator[tuple[str, str]]:
     for name in names:
         with suppress(PackageNotFoundError):
             yield name, version(name)
-
-
-def cpu_name(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
-    """The processor's name as Linux tells it, else as Python does."""
-    try:
-        lines = cpuinfo.read_text().splitlines()
-    except OSError:
-        lines = []
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith(("model name", "Model")))
-    return next(names, "") or platform.processor() or platform.machine()

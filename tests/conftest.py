@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
+
+os.environ.setdefault("TILEWISE_TUNE", "off")  # what a test runs must not depend on how busy the machine is
 
 
 @pytest.fixture(scope="session")

@@ -34,6 +34,12 @@ def accepts_blocked(p: Problem, b: Lowering) -> bool:
     return block_count(outs) * VECTOR <= MAX_FILL * outs
 
 
+def blocked_cost(p: Problem) -> float:
+    """Multiplications of a vector that the direct sum takes."""
+    depth, places = p.c // p.group * p.taps, p.out[0] * p.out[1] * p.out[2]
+    return depth * p.group * block_count(p.oc // p.group) * p.n * places
+
+
 def constant_bias(b: Lowering) -> bool:
     return not b.given(2) or b.value(2) is not None
 
@@ -241,7 +247,9 @@ def row_tiles(
     to = ((z * p.out[1] + y) * p.out[2] + x) * VECTOR
     z, y, x = (
         v * s + lo * by - pad + more
-        for v, s, (lo, _), by, pad, more in zip((z, y, x), p.stride, r.taps, p.dilation, p.pad, begin, strict=True)
+        for v, s, (lo, _), by, pad, more in zip(
+            (z, y, x), p.stride, r.taps, p.dilation, p.pad, begin, strict=True
+        )
     )
     at = ((z * size[1] + y) * size[2] + x) * unit
     return np.stack([at, to, places, double], axis=1), (p.stride[1] * size[2] * unit, p.out[2] * VECTOR)

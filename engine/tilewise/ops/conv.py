@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple
-
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from tilewise.graph import UNKNOWN, Fact
 from tilewise.ops import epilogue
 from tilewise.ops.base import Inputs, Op
-from tilewise.ops.blocked_conv import accepts_blocked, blocked_conv
+from tilewise.ops.blocked_conv import accepts_blocked, blocked_conv, blocked_cost
 from tilewise.ops.blocked_depthwise import accepts_blocked_depthwise, blocked_depthwise
 from tilewise.ops.blocked_group import accepts_blocked_group, blocked_group
+from tilewise.ops.choice import Implementation, choose
 from tilewise.ops.conv_problem import Problem
 from tilewise.ops.conv_product import accepts_product, product_conv
 from tilewise.ops.conv_tiles import tile_conv
 from tilewise.ops.depthwise import accepts_depthwise, depthwise_conv
 from tilewise.ops.layout import BLOCKED, PLAIN
-from tilewise.ops.lowering import Lowering, Ref
+from tilewise.ops.lowering import Choice, Lowering
 from tilewise.ops.windows import Windows, extent, read_windows
-from tilewise.ops.winograd import accepts_winograd, winograd_conv
+from tilewise.ops.winograd import accepts_winograd, winograd_conv, winograd_cost
 
 
 class Conv(Op):
@@ -75,7 +73,8 @@ class Conv(Op):
         if not b.is_dtype("float32") or len(b.ins[0].shape) > 5:
             return False
         problem = Problem.of(self, self.group, b)
-        chosen = next(i for i in IMPLEMENTATIONS if i.accepts(problem, b))
+        chosen = choose(IMPLEMENTATIONS, problem, b)
+        b.choice = Choice(str(problem), chosen.name)
         chosen.lower(b, problem, b.optional(3, chosen.layout))
         if b.given(3):
             b.inplace(0, 3, chosen.layout)
@@ -127,25 +126,13 @@ def convolve(x: np.ndarray, w: np.ndarray, windows: Windows, group: int) -> np.n
     return np.moveaxis(np.concatenate(parts, axis=-1), -1, 1)
 
 
-class Implementation(NamedTuple):
-    """A way to compute a convolution: where it applies, and the steps it takes.
-
-    layout: that of x, residual and y. lower: takes the residual as a ref, or 0 where there is none.
-    """
-
-    name: str
-    layout: str
-    accepts: Callable[[Problem, Lowering], bool]
-    lower: Callable[[Lowering, Problem, Ref | int], None]
-
-
 IMPLEMENTATIONS = (
     Implementation("product", PLAIN, accepts_product, product_conv),
     Implementation("blocked_depthwise", BLOCKED, accepts_blocked_depthwise, blocked_depthwise),
     Implementation("blocked_group", BLOCKED, accepts_blocked_group, blocked_group),
-    Implementation("winograd", BLOCKED, accepts_winograd, winograd_conv),
-    Implementation("blocked", BLOCKED, accepts_blocked, blocked_conv),
+    Implementation("winograd", BLOCKED, accepts_winograd, winograd_conv, winograd_cost),
+    Implementation("blocked", BLOCKED, accepts_blocked, blocked_conv, blocked_cost),
     Implementation("depthwise", PLAIN, accepts_depthwise, depthwise_conv),
     Implementation("tile", PLAIN, lambda p, b: True, tile_conv),
 )
-"""Fastest first, the universal one last."""
+"""Fastest first, the universal one last; `TILEWISE_IMPL` forces some by name."""

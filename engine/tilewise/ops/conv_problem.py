@@ -75,6 +75,10 @@ class Problem:
         return self.kernel[0] * self.kernel[1] * self.kernel[2]
 
     @property
+    def weights(self) -> int:
+        return self.oc * (self.c // self.group) * self.taps
+
+    @property
     def in_place(self) -> bool:
         """True where every tap of every output reads inside x with unit strides: x serves as it is."""
         inside = all(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 
@@ -43,6 +43,8 @@ class Ref:
 
 
 Arg = Ref | int | float
+Ways: TypeAlias = "Mapping[str, Callable[[Lowering], None]]"
+"""By name, what emits the steps of one way to lower a node."""
 REORDER_GRAIN = 1024
 """Places of a block that a task brings from one layout to the other."""
 
@@ -75,15 +77,22 @@ class Deferred:
     row_floats: int
 
 
+class Choice(NamedTuple):
+    """The problem that a node poses, as a string, and the name of the implementation that computes it."""
+
+    problem: str
+    implementation: str
+
+
 class Store(Protocol):
     """What a plan under construction offers: where values live, and constants packed once for a model.
 
-    blocks: False where the graph is better off without blocked layout.
-
-    deferred: values by name that no step has been emitted for yet.
+    blocks: False where the graph is better off without blocked layout. forced: names of implementations to be
+    preferred, the first most of all. deferred: values by name that no step has been emitted for yet.
     """
 
     blocks: bool
+    forced: tuple[str, ...]
     deferred: dict[str, Deferred]
 
     def sole_reader(self, name: str) -> tuple[Node, Sequence[Fact | None]] | None: ...
@@ -97,6 +106,8 @@ class Store(Protocol):
     def constant(self, key: tuple, make: Callable[[], np.ndarray]) -> np.ndarray: ...
 
     def has_kernel(self, name: str) -> bool: ...
+
+    def quickest(self, asked: Lowering, problem: str, layout: str, ways: Ways) -> str: ...
 
 
 class Lowering:
@@ -112,6 +123,7 @@ class Lowering:
         self.ins: list[Any] = list(ins)
         self.outs: list[Any] = list(outs)
         self.steps: list[Step] = []
+        self.choice: Choice | None = None
         self._store = store
 
     def is_dtype(self, dtype: str = "float32") -> bool:
@@ -130,6 +142,15 @@ class Lowering:
     def blocks(self) -> bool:
         """True where this process and graph work in blocked layout."""
         return self._store.blocks
+
+    @property
+    def forced(self) -> tuple[str, ...]:
+        """Names of implementations that are to be taken where they can."""
+        return self._store.forced
+
+    def quickest(self, problem: str, layout: str, ways: Ways) -> str:
+        """The quickest of several ways to lower this node, all in one layout; the first where that is not known."""
+        return self._store.quickest(self, problem, layout, ways)
 
     def lies_blocked(self, i: int) -> bool:
         """True where input `i` is there in blocked layout."""

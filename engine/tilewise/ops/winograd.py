@@ -34,21 +34,25 @@ WEIGHTS = np.array(
 CHUNK_BYTES = 3 << 20
 """Transformed inputs and products that lie between two steps at a time; more where the weights, read once for every
 chunk, are more."""
-MIN_CHANNELS = 32
+MIN_CHANNELS = 16
 """Below this the transforms cost more than the multiplications they save."""
-INPUT_COST, OUTPUT_COST, WEIGHT_COST = 300, 240, 42
+INPUT_COST, OUTPUT_COST, WEIGHT_COST = 300, 240, 28
 """Cost of transforming a tile's block of channels, and of reading one more transformed weight matrix from memory, for
 each weight, in multiplications of a vector."""
 
 
 def accepts_winograd(p: Problem, b: Lowering) -> bool:
     shape = p.kernel == (1, 3, 3) and p.stride == p.dilation == (1, 1, 1) and p.size[0] == p.out[0] == 1
-    if not shape or p.group != 1 or p.pad[0] or min(p.c, p.oc) < MIN_CHANNELS or not accepts_blocked(p, b):
-        return False
+    return shape and p.group == 1 and not p.pad[0] and accepts_blocked(p, b)
+
+
+def winograd_cost(p: Problem) -> float:
+    """What the transforms and the products take, in multiplications of a vector."""
+    if min(p.c, p.oc) < MIN_CHANNELS:
+        return math.inf
     tiles, blocks = p.n * -(-p.out[1] // 4) * -(-p.out[2] // 4), block_count(p.oc)
     transforms = (INPUT_COST * block_count(p.c) + OUTPUT_COST * blocks) * tiles
-    cost = 36 * p.c * blocks * tiles + transforms + WEIGHT_COST * VECTOR * p.c * blocks
-    return cost < 9 * p.c * blocks * p.n * p.out[1] * p.out[2]
+    return 36 * p.c * blocks * tiles + transforms + WEIGHT_COST * VECTOR * p.c * blocks
 
 
 def transform_weights(w: np.ndarray) -> np.ndarray:

@@ -13,10 +13,11 @@ from tilewise.graph import UNKNOWN, Fact, Graph, Node
 from tilewise.ops.base import Op
 from tilewise.ops.inference import SURPRISES, infer
 from tilewise.ops.layout import BLOCKED, PLAIN, blocked_floats
-from tilewise.ops.lowering import Buffer, Deferred, Lowering, Ref, Step
+from tilewise.ops.lowering import Buffer, Choice, Deferred, Lowering, Ref, Step, Ways
 from tilewise.ops.table import make
 from tilewise.plan.homes import find_homes
 from tilewise.plan.memory import assign_offsets
+from tilewise.plan.settings import force_layout, forced_implementations, tunes
 
 ConstantStore = MutableMapping[tuple, np.ndarray]
 
@@ -39,7 +40,7 @@ class HostStep:
 
 
 class Builder:
-    """One use: `Builder(...).build()` fills `items`, `refs`, `facts`, `arena` and `arena_bytes`.
+    """One use: `Builder(...).build()` fills `items`, `refs`, `facts`, `choices`, `arena` and `arena_bytes`.
 
     inputs: facts of the graph's inputs with known shapes where the caller knows them.
     constants: the model's store of packed constants, shared by all its plans.
@@ -58,7 +59,11 @@ class Builder:
         self.native = native and tilewise_kernels.ISA != "none"
         self.facts = infer(graph, inputs, outer)
         self.items: list[Segment | HostStep] = []
-        self.blocks = self.native and _gains_from_blocks(graph)
+        self.forced = forced_implementations()
+        self.blocks = self.native and tilewise_kernels.has("blocked_conv")
+        self.blocks &= force_layout(self.forced, BLOCKED) or _gains_from_blocks(graph)
+        self.choices: dict[str, Choice] = {}
+        self._tunes = tunes()
         self.refs: dict[str, Ref] = {}
         self._blocked: dict[str, Ref] = {}
         self.deferred: dict[str, Deferred] = {}
@@ -128,6 +133,13 @@ class Builder:
     def has_kernel(self, name: str) -> bool:
         return tilewise_kernels.has(name)
 
+    def quickest(self, asked: Lowering, problem: str, layout: str, ways: Ways) -> str:
+        if not self._tunes:
+            return next(iter(ways))
+        from tilewise.plan.tune import TUNER
+
+        return TUNER.quickest(asked, problem, layout, ways, self._constants)
+
     def _buffer(self, name: str, fact: Fact) -> Buffer:
         if fact.value is not None:
             array = self.constant((name, ""), lambda: np.require(fact.value, requirements=["C", "A"]))
@@ -182,6 +194,8 @@ class Builder:
         lowering = Lowering(node, ins, outs, self)
         before = dict(self.refs), dict(self._blocked), dict(self.deferred)
         if self._emit(op, lowering) and all(self.has_kernel(step.kernel) for step in lowering.steps):
+            if lowering.choice is not None:
+                self.choices[node.label] = lowering.choice
             return lowering.steps
         self.refs, self._blocked, self.deferred = before
         return None
@@ -203,14 +217,14 @@ class Builder:
                 for i, step in enumerate(item.steps, item.first):
                     for arg in step.args:
                         if isinstance(arg, Ref):
-                            _touch(arg.buffer, i)
+                            touch(arg.buffer, i)
             else:
                 for name in (*item.op.node.reads(), *item.op.node.outputs):
                     if name in self.refs:
-                        _touch(self.refs[name].buffer, item.index)
+                        touch(self.refs[name].buffer, item.index)
         for name in self.graph.outputs:
             if name in self.refs:
-                _touch(self.refs[name].buffer, self._index)
+                touch(self.refs[name].buffer, self._index)
 
     def _place_outputs(self) -> None:
         """Kernels write graph outputs straight into the caller's arrays where a buffer is one output's alone."""
@@ -284,10 +298,10 @@ class Builder:
 
 def _gains_from_blocks(graph: Graph) -> bool:
     """True where values go from convolution to convolution, so that bringing them into blocked layout pays."""
-    return tilewise_kernels.has("blocked_conv") and sum("Conv" in node.op_type for node in graph.nodes) > 1
+    return sum("Conv" in node.op_type for node in graph.nodes) > 1
 
 
-def _touch(buffer: Buffer, index: int) -> None:
+def touch(buffer: Buffer, index: int) -> None:
     if buffer.first < 0:
         buffer.first = index
     buffer.last = max(buffer.last, index)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -75,12 +76,14 @@ class Context:
 class Plan:
     """All that a run with inputs of known shapes needs, immutable once built.
 
+    choices: the problem and the implementation of every convolution, by label of its node.
     peak_bytes: bytes of the arena, the scratch of all kernels included; inputs, outputs and constants excluded.
     """
 
     def __init__(self, builder: Builder) -> None:
         self.graph = builder.graph
         self.facts = builder.facts
+        self.choices = builder.choices
         self.peak_bytes = builder.arena_bytes
         self._refs = builder.refs
         self._buffers = builder.arena
@@ -240,7 +243,11 @@ class Run:
         node = item.op.node
         ins = [self._fetch(name) if name else None for name in node.inputs]
         ins += [self._fetch(name) for name in node.captures]
+        start, inner = time.perf_counter_ns(), len(self.times or ())
         results = evaluate(item.op, ins, self.call)
+        if self.times is not None:
+            spent = time.perf_counter_ns() - start - sum(ns for _, ns in self.times[inner:])
+            self.times.append((StepInfo(node.label, node.op_type, "host", 1), spent))
         for name, result in zip(node.outputs, results, strict=False):
             if not name:
                 continue

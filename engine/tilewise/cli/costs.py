@@ -62,23 +62,29 @@ def _gemm(node: Node, ins: Facts, y: Fact) -> int:
 
 
 def _matmul(node: Node, ins: Facts, y: Fact) -> int:
-    return 2 * y.size * known_dims(ins[0])[-1]
+    return 2 * y.size * known_dims(ins[0])[-2 if node.attrs.get("transA") else -1]
 
 
 def _window(node: Node, ins: Facts, y: Fact) -> int:
     return y.size * math.prod(node.attrs["kernel_shape"])  # type: ignore[call-overload]
 
 
-_COSTS: dict[str, Cost] = {
+_PRODUCTS: dict[str, Cost] = {
     "Conv": _convolution(1),
     "ConvInteger": _convolution(1),
     "QLinearConv": _convolution(3),
     "DeformConv": _convolution(1),
     "ConvTranspose": _transposed,
+    "FusedConv": _convolution(1),
     "Gemm": _gemm,
+    "FusedGemm": _gemm,
     "MatMul": _matmul,
+    "FusedMatMul": _matmul,
     "MatMulInteger": _matmul,
     "QLinearMatMul": _matmul,
+}
+_COSTS: dict[str, Cost] = {
+    **_PRODUCTS,
     "MaxPool": _window,
     "AveragePool": _window,
     "LpPool": _window,
@@ -105,6 +111,11 @@ def parameters(graph: Graph) -> dict[int, int]:
 
 def _is_parameter(dtype: np.dtype) -> bool:
     return dtype.kind not in "biuOUS" or (dtype.kind in "iu" and dtype.itemsize == 1)
+
+
+def multiplies(node: Node) -> bool:
+    """True for operators whose floating-point operations are multiply-adds."""
+    return node.op_type in _PRODUCTS
 
 
 def flops(node: Node, ins: Facts, outs: Facts) -> int | None:

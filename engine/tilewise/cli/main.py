@@ -16,6 +16,7 @@ COMMANDS = {
     "run": "run a model on photos, arrays or random numbers",
     "inspect": "show a model's nodes, shapes, parameters, FLOPs and memory",
     "check": "list everything in a model that is not supported",
+    "explain": "show which kernel each layer runs on, its time and its part of the peak",
     "bench": "time a model, side by side with ONNX Runtime if asked",
 }
 """Commands and their help; module `tilewise.cli.NAME` has `configure(parser)` and `execute(args) -> int`."""

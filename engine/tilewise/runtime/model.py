@@ -200,7 +200,7 @@ class Model:
         return dict(zip(names, runner.run(checked, names, self.threads), strict=True))
 
     def profile(self, feeds: Mapping[str, object]) -> list[tuple[StepInfo, int]]:
-        """One run; every kernel step of it with its nanoseconds."""
+        """One run; every step of it with its nanoseconds, those of subgraphs apart from the node that runs them."""
         times: list[tuple[StepInfo, int]] = []
         self._runner.run(check_feeds(self.graph, feeds), self.graph.outputs, self.threads, times)
         return times

@@ -12,7 +12,6 @@ import pytest
 
 from tilewise.plan import kept as module
 from tilewise.plan.kept import MAX_BYTES, Kept
-from tilewise_kernels.cachedir import folder
 
 NAMES = ("fast", "slow")
 
@@ -143,15 +142,3 @@ def test_many_processes_lose_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert {f"{w} {i}" for w in range(4) for i in range(10)} | {f"shared {i}" for i in range(10)} == set(
         choices
     )
-
-
-def test_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TILEWISE_CACHE", str(tmp_path / "mine"))
-    assert folder() == tmp_path / "mine"
-    monkeypatch.delenv("TILEWISE_CACHE")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    assert folder() == tmp_path / "xdg" / "tilewise"
-    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
-    monkeypatch.setenv("HOME", str(tmp_path))
-    assert folder() is not None
-    assert folder().is_relative_to(tmp_path)

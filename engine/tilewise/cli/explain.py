@@ -44,7 +44,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(args: argparse.Namespace) -> int:
-    model = load(args.model, threads=args.threads)
+    model = load(args.model, threads=args.threads, jit="wait")
     report = explain(model, random_feeds(model.graph, args.shape, args.seed), args.runs)
     if args.json:
         json.dump({"model": args.model, **report}, sys.stdout, indent=2, ensure_ascii=False)

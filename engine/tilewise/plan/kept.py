@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import hashlib
 import json
 import os
 import stat
-import tempfile
-import time
 import warnings
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
+from contextlib import AbstractContextManager
 from pathlib import Path
+
+from tilewise_kernels.cachedir import locked, replace
 
 MAX_BYTES = 1 << 20
 MAX_CHOICES = 4096
@@ -89,34 +88,11 @@ class Kept:
         return choices
 
     def _write(self, choices: dict[str, str]) -> None:
-        """Replace the file as a whole: who reads it meets the old content or the new."""
         content = json.dumps({"made_for": self.made_for, "choices": choices}, indent=1)
-        handle, temporary = tempfile.mkstemp(prefix="new-choices-", dir=self.file.parent)
-        try:
-            with open(handle, "w") as stream:
-                stream.write(content + "\n")
-            os.replace(temporary, self.file)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
-            raise
+        replace(self.file, content.encode() + b"\n")
 
-    @contextlib.contextmanager
-    def _locked(self) -> Iterator[bool]:
-        """False where no lock can be had, so that nothing may be written."""
-        handle = -1
-        try:
-            self.file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-            handle = os.open(self.file.parent / "choices.lock", flags, 0o600)
-            locked = _wait_for(handle)
-        except OSError:
-            locked = False
-        try:
-            yield locked
-        finally:
-            if handle >= 0:
-                os.close(handle)
+    def _locked(self) -> AbstractContextManager[bool]:
+        return locked(self.file.parent / "choices.lock", LOCK_SECONDS)
 
 
 def _read_file(file: Path) -> bytes:
@@ -128,15 +104,3 @@ def _read_file(file: Path) -> bytes:
     if len(content) > MAX_BYTES:
         raise ValueError(f"longer than {MAX_BYTES} bytes")
     return content
-
-
-def _wait_for(handle: int) -> bool:
-    end = time.monotonic() + LOCK_SECONDS
-    while True:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return True
-        except BlockingIOError:
-            if time.monotonic() > end:
-                return False
-            time.sleep(0.005)

@@ -6,18 +6,16 @@ A file is native code: only one that the user or root owns, and that no one else
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import importlib.metadata
 import os
 import stat
 import struct
-import sys
-import tempfile
-import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+
+from tilewise_kernels.cachedir import folder, locked, replace
 
 MAGIC = b"TILEWISE OBJECT1"
 HEADER = struct.Struct("<16s32s32sQ")
@@ -25,20 +23,6 @@ HEADER = struct.Struct("<16s32s32sQ")
 MAX_BYTES = 1 << 26
 MAX_FILES = 32
 LOCK_SECONDS = 60
-
-
-def folder() -> Path | None:
-    """`TILEWISE_CACHE`, or `tilewise` where this system keeps caches; None for a user without a home."""
-    chosen = os.environ.get("TILEWISE_CACHE")
-    if chosen:
-        return Path(chosen)
-    xdg = os.environ.get("XDG_CACHE_HOME", "")
-    if os.path.isabs(xdg):
-        return Path(xdg, "tilewise")
-    try:
-        return Path.home() / ("Library/Caches" if sys.platform == "darwin" else ".cache") / "tilewise"
-    except RuntimeError:
-        return None
 
 
 def key(*parts: str) -> bytes:
@@ -111,15 +95,7 @@ def store(code: bytes, key: bytes) -> bool:
     if file is None:
         return False
     try:
-        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix="new-", dir=file.parent)
-        try:
-            with open(handle, "wb") as stream:
-                stream.write(pack(code, key))
-            os.replace(temporary, file)
-        except BaseException:
-            os.unlink(temporary)
-            raise
+        replace(file, pack(code, key))
         _prune(file.parent)
     except OSError:
         return False
@@ -140,25 +116,8 @@ def _prune(place: Path) -> None:
 def lock() -> Iterator[None]:
     """Held by one process at a time, for so long that it cannot still be compiling; no lock where none can be made."""
     place = folder()
-    handle = -1
-    try:
-        if place is not None:
-            with contextlib.suppress(OSError):
-                place.mkdir(mode=0o700, parents=True, exist_ok=True)
-                flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-                handle = os.open(place / "lock", flags, 0o600)
-                _wait_for(handle)
+    if place is None:
         yield
-    finally:
-        if handle >= 0:
-            os.close(handle)
-
-
-def _wait_for(handle: int) -> None:
-    end = time.monotonic() + LOCK_SECONDS
-    while time.monotonic() < end:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        except BlockingIOError:
-            time.sleep(0.05)
+        return
+    with locked(place / "lock", LOCK_SECONDS):
+        yield

@@ -247,9 +247,7 @@ def row_tiles(
     to = ((z * p.out[1] + y) * p.out[2] + x) * VECTOR
     z, y, x = (
         v * s + lo * by - pad + more
-        for v, s, (lo, _), by, pad, more in zip(
-            (z, y, x), p.stride, r.taps, p.dilation, p.pad, begin, strict=True
-        )
+        for v, s, (lo, _), by, pad, more in zip((z, y, x), p.stride, r.taps, p.dilation, p.pad, begin, strict=True)
     )
     at = ((z * size[1] + y) * size[2] + x) * unit
     return np.stack([at, to, places, double], axis=1), (p.stride[1] * size[2] * unit, p.out[2] * VECTOR)

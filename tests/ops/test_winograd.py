@@ -14,12 +14,12 @@ from tilewise.runtime.model import load
 pytestmark = needs_kernels
 
 
-def run_winograd(shape, outs, pads, tail="y = Identity (c)", finish=lambda c, r: c, seed=0):
+def run_winograd(shape, outs, pads, tail="y = Identity (c)", finish=lambda c, r: c, seed=0, dilations=(1, 1)):
     """Assert the values of a convolution, then `tail` from its result c and a second input r to y."""
     x, w, b = rand(*shape, seed=seed), weights(outs, shape[1], 3, 3, seed=seed), rand(outs, seed=seed)
-    c = oracles.conv(x, w, b, pads=pads)
+    c = oracles.conv(x, w, b, pads=pads, dilations=dilations)
     r = rand(*c.shape, seed=seed + 1)
-    nodes = f"c = Conv <pads = {list(pads)}> (x, w, b) {tail}"
+    nodes = f"c = Conv <pads = {list(pads)}, dilations = {list(dilations)}> (x, w, b) {tail}"
     want = {"y": finish(c, r)}
     kernels = check_graph(nodes, {"x": x, "r": r}, {"w": w, "b": b}, want, rtol=1e-4, atol=2e-5)
     assert "winograd_output" in kernels, kernels
@@ -52,6 +52,23 @@ TAILS = {
 @pytest.mark.parametrize("shape", SHAPES)
 def test_winograd(shape, tail):
     run_winograd(*SHAPES[shape], *TAILS[tail])
+
+
+# shape of x, output channels, pads, dilations
+DILATED = {
+    "two": ((1, 32, 32, 32), 32, (2, 2, 2, 2), (2, 2)),
+    "along an axis": ((1, 32, 24, 30), 40, (1, 3, 1, 3), (1, 3)),
+    "residues of different lengths": ((2, 33, 27, 29), 37, (2, 3, 1, 2), (2, 3)),
+    "four": ((1, 64, 28, 28), 48, (4, 4, 4, 4), (4, 4)),
+    "several chunks": ((1, 48, 120, 118), 56, (2, 2, 2, 2), (2, 2)),
+}
+
+
+@pytest.mark.parametrize("tail", ["plain", "hard swish", "residual relu"])
+@pytest.mark.parametrize("form", DILATED)
+def test_dilated(form, tail):
+    shape, outs, pads, dilations = DILATED[form]
+    run_winograd(shape, outs, pads, *TAILS[tail], dilations=dilations)
 
 
 @pytest.mark.parametrize("rest", range(4))
@@ -120,9 +137,9 @@ def test_points_make_a_convolution():
 OTHERS = {
     "stride": ("strides = [2, 2]", 32, 32, 3),
     "stride along an axis": ("strides = [1, 2]", 32, 32, 3),
-    "dilation": ("dilations = [2, 2]", 32, 32, 3),
+    "dilation beyond the image": ("dilations = [16, 16], pads = [16, 16, 16, 16]", 32, 32, 3),
     "groups": ("group: int = 2", 64, 32, 3),
-    "few channels": ("pads = [1, 1, 1, 1]", 24, 24, 3),
+    "few channels": ("pads = [1, 1, 1, 1]", 15, 15, 3),
     "5x5": ("pads = [2, 2, 2, 2]", 32, 32, 5),
 }
 

@@ -36,8 +36,10 @@ def accepts_blocked(p: Problem, b: Lowering) -> bool:
 
 def blocked_cost(p: Problem) -> float:
     """Multiplications of a vector that the direct sum takes."""
-    depth, places = p.c // p.group * p.taps, p.out[0] * p.out[1] * p.out[2]
-    return depth * p.group * block_count(p.oc // p.group) * p.n * places
+    products = math.prod(p.out) * p.taps
+    if p.dilation != (1, 1, 1):
+        products = min(products, sum(r.cost for r in live_regions(p)))
+    return p.c * block_count(p.oc // p.group) * p.n * products
 
 
 def constant_bias(b: Lowering) -> bool:

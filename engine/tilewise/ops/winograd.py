@@ -42,7 +42,7 @@ each weight, in multiplications of a vector."""
 
 
 def accepts_winograd(p: Problem, b: Lowering) -> bool:
-    shape = p.kernel == (1, 3, 3) and p.stride == p.dilation == (1, 1, 1) and p.size[0] == p.out[0] == 1
+    shape = p.kernel == (1, 3, 3) and p.stride == (1, 1, 1) and p.size[0] == p.out[0] == 1
     return shape and p.group == 1 and not p.pad[0] and accepts_blocked(p, b)
 
 
@@ -50,9 +50,16 @@ def winograd_cost(p: Problem) -> float:
     """What the transforms and the products take, in multiplications of a vector."""
     if min(p.c, p.oc) < MIN_CHANNELS:
         return math.inf
-    tiles, blocks = p.n * -(-p.out[1] // 4) * -(-p.out[2] // 4), block_count(p.oc)
+    (down, across), blocks = residue_tiles(p), block_count(p.oc)
+    tiles = p.n * down * p.dilation[1] * across * p.dilation[2]
     transforms = (INPUT_COST * block_count(p.c) + OUTPUT_COST * blocks) * tiles
     return 36 * p.c * blocks * tiles + transforms + WEIGHT_COST * VECTOR * p.c * blocks
+
+
+def residue_tiles(p: Problem) -> tuple[int, int]:
+    """Tiles down and across over the places of one residue of the dilation, a convolution of their own."""
+    down, across = (-(-(-(-o // d)) // 4) for o, d in zip(p.out[1:], p.dilation[1:], strict=True))
+    return down, across
 
 
 def transform_weights(w: np.ndarray) -> np.ndarray:
@@ -73,11 +80,12 @@ def winograd_conv(b: Lowering, p: Problem, residual: Ref | int) -> None:
     """Per chunk of tile rows: 36 planes of inputs, 36 products, outputs."""
     weights = b.packed(1, "winograd 4x4", lambda: transform_weights(b.value(1)))
     x, y, bias = b.input(0, BLOCKED), b.output(0, BLOCKED), packed_bias(b)
-    across, blocks, outs = -(-p.out[2] // 4), block_count(p.c), block_count(p.oc)
-    for first, rows in _chunks(p, across):
+    blocks, outs, each = block_count(p.c), block_count(p.oc), residue_tiles(p)
+    across = each[1] * p.dilation[2]
+    for first, rows in _chunks(p, each[0] * p.dilation[1], across):
         tiles = p.n * rows * across
         v, m = b.temp(4 * 36 * blocks * tiles * VECTOR), b.temp(4 * 36 * outs * tiles * VECTOR)
-        geometry = (first, rows, across, tiles)
+        geometry = (*p.dilation[1:], *each, first, rows, tiles)
         b.step("winograd_input", p.n * rows * blocks, v, x, blocks, *p.size[1:], *p.pad[1:], *geometry)
         emit_blocked(
             b,
@@ -103,9 +111,8 @@ def winograd_conv(b: Lowering, p: Problem, residual: Ref | int) -> None:
         b.step("winograd_output", tasks, y, m, bias, residual, outs, *p.out[1:], *geometry, *p.activation)
 
 
-def _chunks(p: Problem, across: int) -> Iterator[tuple[int, int]]:
+def _chunks(p: Problem, down: int, across: int) -> Iterator[tuple[int, int]]:
     """(first, count) of the tile rows that go together."""
-    down = -(-p.out[1] // 4)
     limit = max(CHUNK_BYTES, 4 * 36 * p.c * p.oc)
     each = max(1, limit // (4 * 36 * (p.c + p.oc) * p.n * across))
     each = -(-down // -(-down // each))

@@ -21,9 +21,9 @@ TW_INLINE void tw_wino_input_1d(tw_vec *o, tw_vec d0, tw_vec d1, tw_vec d2, tw_v
     o[5] = aa * bb * d1 - (aa + bb) * d3 + d5;
 }
 
-/* The 6x6 places from x on, rows `row` floats apart, to B^T d B, `plane` floats apart in v; rows [r0, r1) and columns
+/* The 6x6 places from x on, `row` and `step` floats apart down and across, to B^T d B, `plane` floats apart in v; rows [r0, r1) and columns
    [s0, s1) lie inside the image, the others count as zeros. */
-TW_INLINE void tw_wino_input(const float *x, int64_t row, int r0, int r1, int s0, int s1, float *v, int64_t plane)
+TW_INLINE void tw_wino_input(const float *x, int64_t row, int64_t step, int r0, int r1, int s0, int s1, float *v, int64_t plane)
 {
     tw_vec t[6][6], d[6], o[6];
 #pragma GCC unroll 6
@@ -31,7 +31,7 @@ TW_INLINE void tw_wino_input(const float *x, int64_t row, int r0, int r1, int s0
 #pragma GCC unroll 6
         for (int r = 0; r < 6; r++) {
             d[r] = (tw_vec){0};
-            if (r >= r0 && r < r1 && s >= s0 && s < s1) d[r] = tw_load_vec(x + r * row + s * TW_VW);
+            if (r >= r0 && r < r1 && s >= s0 && s < s1) d[r] = tw_load_vec(x + r * row + s * step);
         }
         tw_wino_input_1d(o, d[0], d[1], d[2], d[3], d[4], d[5]);
 #pragma GCC unroll 6
@@ -45,15 +45,16 @@ TW_INLINE void tw_wino_input(const float *x, int64_t row, int r0, int r1, int s0
     }
 }
 
-static __attribute__((noinline)) void tw_wino_input_inside(const float *x, int64_t row, float *v, int64_t plane)
+static __attribute__((noinline)) void tw_wino_input_inside(const float *x, int64_t row, int64_t step, float *v,
+                                                           int64_t plane)
 {
-    tw_wino_input(x, row, 0, 6, 0, 6, v, plane);
+    tw_wino_input(x, row, step, 0, 6, 0, 6, v, plane);
 }
 
-static __attribute__((noinline)) void tw_wino_input_border(const float *x, int64_t row, int r0, int r1, int s0, int s1,
-                                                           float *v, int64_t plane)
+static __attribute__((noinline)) void tw_wino_input_border(const float *x, int64_t row, int64_t step, int r0, int r1,
+                                                           int s0, int s1, float *v, int64_t plane)
 {
-    tw_wino_input(x, row, r0, r1, s0, s1, v, plane);
+    tw_wino_input(x, row, step, r0, r1, s0, s1, v, plane);
 }
 
 /* One column of six through A^T. */
@@ -67,10 +68,10 @@ TW_INLINE void tw_wino_output_1d(tw_vec *o, tw_vec m0, tw_vec m1, tw_vec m2, tw_
     o[3] = a * a * a * odd_a + b * b * b * odd_b + m5;
 }
 
-/* The products of a tile, `plane` floats apart, to the first rows x columns of its 4x4 outputs in y, rows `row` floats
-   apart, with bias, residual (like y) and clipping; bias and residual may be NULL. */
+/* The products of a tile, `plane` floats apart, to the first rows x columns of its 4x4 outputs in y, `row` and
+   `step` floats apart, with bias, residual (like y) and clipping; bias and residual may be NULL. */
 static inline void tw_wino_output(const float *m, int64_t plane, const float *bias, const float *residual, float lo,
-                                  float hi, int rows, int columns, float *y, int64_t row)
+                                  float hi, int rows, int columns, float *y, int64_t row, int64_t step)
 {
     tw_vec t[4][6], o[4];
     const tw_vec start = bias ? tw_load_vec(bias) : (tw_vec){0}, low = tw_splat(lo), high = tw_splat(hi);
@@ -90,8 +91,8 @@ static inline void tw_wino_output(const float *m, int64_t plane, const float *bi
         for (int s = 0; s < 4; s++) {
             if (s >= columns) break;
             o[s] += start;
-            if (residual) o[s] += tw_load_vec(residual + r * row + s * TW_VW);
-            tw_store_vec(y + r * row + s * TW_VW, tw_clip_vec(o[s], low, high));
+            if (residual) o[s] += tw_load_vec(residual + r * row + s * step);
+            tw_store_vec(y + r * row + s * step, tw_clip_vec(o[s], low, high));
         }
     }
 }

@@ -17,7 +17,7 @@ pytestmark = needs_kernels
 def run_winograd(shape, outs, pads, tail="y = Identity (c)", finish=lambda c, r: c, seed=0, dilations=(1, 1)):
     """Assert the values of a convolution, then `tail` from its result c and a second input r to y."""
     x, w, b = rand(*shape, seed=seed), weights(outs, shape[1], 3, 3, seed=seed), rand(outs, seed=seed)
-    c = oracles.conv(x, w, b, pads=pads, dilations=dilations)
+    c = oracles.conv(x, w, b, pads=pads, dilation=dilations)
     r = rand(*c.shape, seed=seed + 1)
     nodes = f"c = Conv <pads = {list(pads)}, dilations = {list(dilations)}> (x, w, b) {tail}"
     want = {"y": finish(c, r)}

@@ -359,14 +359,18 @@ def test_special_values_in_depthwise_reach_only_their_windows(value):
     assert np.isfinite(want[0, 4]).all()
 
 
-def test_a_nan_passes_relu_and_clip():
-    x, w = rand(1, 24, 6, 7), weights(24, 24, 3, 3)
-    x[0, 5, 2, 2] = np.nan
-    c = oracles.conv(x, w)
-    want = {"y": np.maximum(c, 0), "z": np.clip(c, -1, 1)}
-    tail = "lo = Constant <value_float = -1.0> () hi = Constant <value_float = 1.0> () z = Clip (d, lo, hi)"
-    nodes = f"c = Conv (x, w) y = Relu (c) d = Conv (x, w2) {tail}"
-    check_graph(nodes, {"x": x}, {"w": w, "w2": w}, want)
+@pytest.mark.parametrize("way", CONVOLUTIONS)
+@pytest.mark.parametrize("tail", ["Relu", "Clip", "LeakyRelu", "HardSwish", "Sigmoid"])
+def test_a_nan_passes_activations(way, tail):
+    kernel, xs, ws, form = CONVOLUTIONS[way]
+    x, w, b = rand(*xs), weights(*ws), rand(ws[0], seed=1)
+    b[5] = np.nan  # a whole channel, and no other
+    nodes, apply = ACTIVATIONS[tail]
+    want = apply(oracles.conv(x, w, b, **form))
+    assert np.isnan(want).sum() == want[:, 5].size
+    nodes = f"c = Conv {spell(2, **form)} (x, w, b) {nodes}"
+    kernels = check_graph(nodes, {"x": x}, {"w": w, "b": b}, {"y": want}, atol=5e-5)
+    assert kernel in kernels, kernels
 
 
 def test_one_convolution_alone_stays_plain():

@@ -283,8 +283,7 @@ def blocked_conv_whole(b: Lowering, p: Problem, residual: Ref | int) -> None:
         image = _plain_image(b, p) if plain else _blocked_image(b, p)
     else:
         image = Image(b.input(0, BLOCKED), p.size, VECTOR, (0, 0, 0))
-    form = "pairs by tap" if plain else f"pairs of {p.group} groups"
-    weights = b.packed(1, form, lambda: pack_pairs(_by_tap(b.value(1)) if plain else b.value(1), p.group))
+    weights = _packed_by_tap(b) if plain else _packed(b, p.group)
     x_group = image.plane * (depth if plain else block_count(depth))
     places = p.out[0] * p.out[1] * p.out[2]
     for region in regions:
@@ -374,7 +373,7 @@ def _pointwise_rows(
         b,
         BlockedProduct(
             x=x[0],
-            w=b.packed(1, "pairs", lambda: pack_pairs(b.value(1), 1)),
+            w=_packed(b, 1),
             y=y[0].at(place),
             segments=Segments.of_blocks(p.c, ONE_TAP, x[1] * width * VECTOR),
             tiles=flat_tiles((last - first) * width, VECTOR),
@@ -395,9 +394,14 @@ def _pointwise_rows(
     )
 
 
-def _by_tap(w: np.ndarray) -> np.ndarray:
-    """(oC, C, *K) as (oC, C * taps, 1): every tap of every channel a channel of its own."""
-    return w.reshape(w.shape[0], -1, 1)
+def _packed(b: Lowering, group: int) -> Ref:
+    """The weights as pairs of blocks; the name says the groups, for another node may share the weights alone."""
+    return b.packed(1, f"pairs of {group} groups", lambda: pack_pairs(b.value(1), group))
+
+
+def _packed_by_tap(b: Lowering) -> Ref:
+    """The weights (oC, C, *K) packed as (oC, C * taps, 1): every tap of every channel a channel of its own."""
+    return b.packed(1, "pairs by tap", lambda: pack_pairs(b.value(1).reshape(b.ins[1].shape[0], -1, 1), 1))
 
 
 def _padded(p: Problem) -> tuple[int, int, int]:

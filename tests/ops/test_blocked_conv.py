@@ -25,6 +25,12 @@ from tilewise.runtime.model import load
 pytestmark = needs_kernels
 
 
+@pytest.fixture
+def no_winograd(monkeypatch):
+    """Direct sums wherever they can be, so that a special value reaches its own windows alone."""
+    monkeypatch.setenv("TILEWISE_IMPL", "blocked")
+
+
 def spell(spatial, stride=1, pads=None, dilation=1, group=1):
     """Attributes in ONNX's text syntax, from the oracle's arguments."""
     strides, dilations = ([v] * spatial if isinstance(v, int) else list(v) for v in (stride, dilation))
@@ -122,6 +128,7 @@ FORMS = {
 
 @pytest.mark.parametrize("blocked_input", [False, True], ids=["plain x", "blocked x"])
 @pytest.mark.parametrize("form", FORMS)
+@pytest.mark.usefixtures("no_winograd")
 def test_forms(form, blocked_input):
     xs, ws, more = FORMS[form]
     run_conv(xs, ws, more, biased=form != "1x1", blocked_input=blocked_input)
@@ -316,6 +323,19 @@ def test_residuals(way, tail):
         assert not any("add" in name for name in kernels), kernels
 
 
+@pytest.mark.parametrize("form", ["1x1", "3x3 same", "depthwise", "winograd"])
+def test_a_residual_that_is_the_input_and_dies(form):
+    """The result may not be written over an input that other tasks still read."""
+    channels, k = (48, 1) if form == "1x1" else (48, 3)
+    x, w = rand(1, channels, 30, 29), weights(channels, 1 if form == "depthwise" else channels, k, k)
+    more = {"pads": (k // 2,) * 4, "group": channels if form == "depthwise" else 1}
+    if form == "3x3 same":
+        x = x[:, :, :7, :5].copy()
+    nodes = f"x0 = Conv (x, eye) x1 = Neg (x0) c = Conv {spell(2, **more)} (x1, w) y = Add (c, x1)"
+    want = {"y": oracles.conv(-x, w, **more) - x}
+    check_graph(nodes, {"x": x}, {"w": w, "eye": identity(channels)}, want, atol=5e-5)
+
+
 @pytest.mark.parametrize("way", CONVOLUTIONS)
 def test_a_residual_that_is_the_input_and_is_read_again(way):
     kernel, xs, ws, form = CONVOLUTIONS[way]
@@ -331,6 +351,7 @@ def test_a_residual_that_is_the_input_and_is_read_again(way):
 # Special values.
 
 
+@pytest.mark.usefixtures("no_winograd")
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("form", ["3x3 same", "3x3 stride 3", "groups", "1-D", "3-D"])
 def test_special_values_reach_only_their_windows(form, value):
@@ -342,7 +363,8 @@ def test_special_values_reach_only_their_windows(form, value):
         want = oracles.conv(x, w, **more)
     nodes = f"y = Conv {spell(len(xs) - 2, **more)} (x, w)"
     kernels = check_graph(nodes, {"x": x}, {"w": w}, {"y": want})
-    assert "blocked_conv" in kernels
+    assert "blocked_conv" in kernels, kernels
+    assert "winograd_output" not in kernels, kernels
     assert 0 < np.isfinite(want).sum() < want.size
 
 

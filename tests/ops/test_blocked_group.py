@@ -68,7 +68,7 @@ def test_what_follows_is_done_at_once(width, tail, finish):
 
 @pytest.mark.parametrize("width", WIDTHS)
 def test_a_nan_stays_in_its_group(width):
-    proto, feeds, weights, attrs = grouped(width, (8, 8), (3, 3), {"pads": [1, 1, 1, 1]}, n=1)
+    proto, feeds, weights, _ = grouped(width, (8, 8), (3, 3), {"pads": [1, 1, 1, 1]}, n=1)
     weights["u"][width, 0, 0, 0] = np.nan
     for tensor in proto.graph.initializer:
         if tensor.name == "u":

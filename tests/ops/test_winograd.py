@@ -153,6 +153,14 @@ def test_other_forms_take_another_way(form):
     assert not any(name.startswith("winograd") for name in kernels), kernels
 
 
+def test_the_switch_that_leaves_it_out(monkeypatch):
+    monkeypatch.setenv("TILEWISE_IMPL", "blocked")
+    x, w = rand(1, 64, 40, 40), weights(64, 64, 3, 3)
+    kernels = check_graph("y = Conv (x, w)", {"x": x}, {"w": w}, {"y": oracles.conv(x, w)}, atol=5e-6)
+    assert "blocked_conv" in kernels, kernels
+    assert not any(name.startswith("winograd") for name in kernels), kernels
+
+
 @pytest.mark.parametrize("shape", [(1, 32, 40), (1, 32, 9, 9, 9)], ids=str)
 def test_other_ranks_take_another_way(shape):
     n = len(shape) - 2

@@ -56,6 +56,10 @@ def conv_cases() -> Iterator[Case]:
             graph(nodes, {"x": rand(*xs)}, {"w": weights(xs[1], 1, *window)}),
             {"x": rand(*xs)},
         )
+    for width in (2, 3, 4, 8):
+        x, w = {"x": rand(2, 48, 5, 9)}, {"w": weights(48, width, 3, 3)}
+        form = {"pads": (1, 0, 2, 1), "group": 48 // width}
+        yield f"groups of {width}", graph(f"y = Conv {convolutions.spell(2, **form)} (x, w)", x, w), x
     for name, (xs, outs, pads) in winograd.SHAPES.items():
         x, w = {"x": rand(*xs)}, {"w": weights(outs, xs[1], 3, 3)}
         yield f"winograd {name}", graph(f"y = Conv <pads = {list(pads)}> (x, w)", x, w), x

@@ -32,6 +32,12 @@ FORCED = {
     "blocked stride 3": ("blocked", (2, V, 17, 16), (V, V, 3, 3), {"pads": (1,) * 4, "stride": 3}),
     "blocked dilated": ("blocked", (1, V, 12, 13), (V, V, 3, 3), {"pads": (2,) * 4, "dilation": 2}),
     "blocked groups": ("blocked", (1, 2 * V, 9, 9), (4 * V, V, 3, 3), {"pads": (1,) * 4, "group": 2}),
+    "narrow groups": (
+        "blocked_group",
+        (1, 2 * V, 9, 8),
+        (2 * V, V // 2, 3, 3),
+        {"pads": (1, 0, 2, 1), "group": 4},
+    ),
     "blocked 1-D": ("blocked", (2, V, 40), (V, V, 5), {"pads": (2, 1), "stride": 2}),
     "blocked 3-D": ("blocked", (1, V, 4, 5, 6), (V, V, 2, 3, 3), {"pads": (1, 0, 1, 0, 1, 1)}),
     "winograd": ("winograd", (2, V, 8, 12), (2 * V, V, 3, 3), {"pads": (1,) * 4}),

@@ -14,6 +14,7 @@ _MODULES = (
     "conv",
     "blocked",
     "blocked_group",
+    "blocked_move",
     "blocked_pool",
     "deform",
     "winograd",

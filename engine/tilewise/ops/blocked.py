@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from tilewise.graph.facts import Shape
+from tilewise.ops.blocked_move import concat_channels
 from tilewise.ops.layout import BLOCKED, VECTOR, block_count, pack_blocked, pack_channels, whole_blocks
 from tilewise.ops.lowering import Lowering, Ref, chunks
 from tilewise.ops.strided import Layout, copy
@@ -150,7 +151,8 @@ def concat_blocked(b: Lowering, axis: int) -> bool:
     if axis != 1 or len(shapes[0]) < 3 or not any(is_blocked(b, i) for i in range(len(shapes))):
         return False
     if not all(whole_blocks(s) for s in shapes[:-1]):
-        return False
+        concat_channels(b)
+        return True
     out, start = _memory(b.output(0, BLOCKED), b.outs[0].shape), 0
     for i, shape in enumerate(shapes):
         part = _memory(b.input(i, BLOCKED), shape)
@@ -158,25 +160,6 @@ def concat_blocked(b: Lowering, axis: int) -> bool:
         target = out[:, start:stop]
         if target.ref != part.ref:
             copy(b, target, part)
-        start = stop
-    return True
-
-
-def split_blocked(b: Lowering, axis: int) -> bool:
-    """Pieces along the channels of whole blocks: of a single image as they lie, else copied."""
-    shapes = [f.shape for f in b.outs if f is not None]
-    if axis != 1 or len(shapes) < len(b.outs) or len(shapes[0]) < 3 or not is_blocked(b):
-        return False
-    if not all(whole_blocks(s) for s in shapes[:-1]):
-        return False
-    x, start = _memory(b.input(0, BLOCKED), b.ins[0].shape), 0
-    for i, shape in enumerate(shapes):
-        stop = start + block_count(shape[1])
-        piece = x[:, start:stop]
-        if shape[0] == 1:
-            b.alias(i, 0, piece.ref.offset - x.ref.offset, BLOCKED)
-        else:
-            copy(b, _memory(b.output(i, BLOCKED), shape), piece)
         start = stop
     return True
 

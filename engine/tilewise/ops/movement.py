@@ -9,7 +9,6 @@ import numpy as np
 from tilewise.graph import UNKNOWN, Fact
 from tilewise.graph.facts import Dim, Shape
 from tilewise.ops.base import Array, Inputs, Op, values
-from tilewise.ops.blocked import split_blocked
 from tilewise.ops.lowering import Lowering
 from tilewise.ops.parameters import ints, is_unknown, length
 from tilewise.ops.view import View
@@ -91,9 +90,6 @@ class Split(View):
         if rest < 0 or (rest != size and self.version < 18):
             raise self.fail(f"axis of {dim} elements does not split into {count} equal pieces")
         return [size] * (count - 1) + [rest]
-
-    def lower(self, b: Lowering) -> bool:
-        return split_blocked(b, self.axis(self.attr("axis", 0), len(b.ins[0].shape))) or super().lower(b)
 
     def views(self, x: Array, ins: Inputs, shapes: Sequence[Shape | None]) -> list[Array]:
         axis = self.axis(self.attr("axis", 0), x.ndim)

@@ -40,8 +40,7 @@ class Layout:
     @staticmethod
     def of(ref: Ref, dtype: np.dtype, shape: Sequence[int]) -> Layout:
         """A C-contiguous value."""
-        blank = np.empty(1, dtype)
-        return Layout(ref, np.lib.stride_tricks.as_strided(blank, shape, contiguous(shape, dtype.itemsize)))
+        return Layout(ref, _blank(shape, dtype))
 
     def seen(self, view: Array) -> Layout:
         """The part or arrangement of this memory that `view`, made from `array`, shows."""
@@ -63,8 +62,17 @@ def layout_out(b: Lowering, i: int = 0) -> Layout:
 
 def _layout(ref: Ref, fact: Fact | None) -> Layout:
     assert fact is not None
+    return Layout(ref, blank(fact))
+
+
+def blank(fact: Fact) -> Array:
+    """Stands for a C-contiguous value; not to be read."""
     assert fact.dtype is not None
-    return Layout.of(ref, fact.dtype, [d for d in fact.shape or () if isinstance(d, int)])
+    return _blank([d for d in fact.shape or () if isinstance(d, int)], fact.dtype)
+
+
+def _blank(shape: Sequence[int], dtype: np.dtype) -> Array:
+    return np.lib.stride_tricks.as_strided(np.empty(1, dtype), shape, contiguous(shape, dtype.itemsize))
 
 
 def contiguous(shape: Sequence[int], item: int) -> tuple[int, ...]:

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 from tilewise.graph.facts import Shape
 from tilewise.ops.base import Array, Inputs, Op
+from tilewise.ops.blocked_move import view_channels
 from tilewise.ops.lowering import Lowering
 from tilewise.ops.parameters import facts_of
-from tilewise.ops.strided import Layout, copy, distance, is_contiguous, layout_in
+from tilewise.ops.strided import Layout, blank, copy, distance, is_contiguous, layout_in
 
 
 class View(Op):
@@ -31,8 +32,13 @@ class View(Op):
     def lower(self, b: Lowering) -> bool:
         if any(f is not None and f.value is None for f in b.ins[1:]):
             return False
+        shapes = [None if f is None else f.shape for f in b.outs]
+        if b.lies_blocked(0):
+            image = blank(b.ins[0])
+            if view_channels(b, image, self.views(image, b.ins, shapes)):
+                return True
         source = layout_in(b, 0)
-        views = self.views(source.array, b.ins, [None if f is None else f.shape for f in b.outs])
+        views = self.views(source.array, b.ins, shapes)
         for i, view in enumerate(views):
             if not b.wants(i):
                 continue

@@ -75,3 +75,32 @@ def test_a_nan_stays_in_its_group(width):
             tensor.raw_data = weights["u"].tobytes()
     got = np.isnan(run(proto, feeds, "blocked_group")["y"]).all(axis=(0, 2, 3))
     np.testing.assert_array_equal(got, np.arange(len(got)) // width == 1)
+
+
+@pytest.mark.parametrize(
+    ("depth", "outs"),
+    [(34, 34), (6, VECTOR + 12), (VECTOR, 20), (20, VECTOR), (1, VECTOR), (68, 3 * VECTOR - 1)],
+)
+@pytest.mark.parametrize(
+    ("tail", "finish"),
+    [
+        ("y = Identity(c)", lambda c, r: c),
+        ("a = Add(c, r) y = Relu(a)", lambda c, r: np.maximum(c + r, 0)),
+        (
+            """s = Constant <value_ints = [2, 4, -1, 7, 9]> () t = Constant <value_ints = [2, -1, 7, 9]> ()
+            d = Reshape (c, s) f = Transpose <perm = [0, 2, 1, 3, 4]> (d) y = Reshape (f, t)""",
+            lambda c, r: c.reshape(2, 4, -1, 7, 9).swapaxes(1, 2).reshape(c.shape),
+        ),
+    ],
+    ids=["plain", "residual relu", "channel shuffle"],
+)
+def test_pointwise_groups_across_blocks(depth, outs, tail, finish):
+    groups = 4
+    weights = {"u": rand(groups * depth, 3, 1, 1), "v": rand(groups * outs, 3, 1, 1)}
+    weights |= {"w": rand(groups * outs, depth, 1, 1), "b": rand(groups * outs)}
+    feeds = {"x": rand(2, 3, 7, 9)}
+    nodes = f"e = Conv (x, u) r = Conv (x, v) c = Conv <group = {groups}> (e, w, b) {tail}"
+    got = run(build(nodes, feeds, weights), feeds, "blocked_conv")
+    e, r = oracles.conv(feeds["x"], weights["u"]), oracles.conv(feeds["x"], weights["v"])
+    want = finish(oracles.conv(e, weights["w"], weights["b"], group=groups), r)
+    np.testing.assert_allclose(got["y"], want, rtol=1e-4, atol=1e-4)

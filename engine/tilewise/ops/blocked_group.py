@@ -1,13 +1,27 @@
-"""Convolution in groups narrower than a vector, in channel-blocked layout."""
+"""Convolution in groups that do not fill whole vectors, in channel-blocked layout."""
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
-from tilewise.ops.blocked_conv import constant_bias, packed_bias
+from tilewise.ops.blocked_conv import (
+    MAX_FILL,
+    ONE_TAP,
+    BlockedProduct,
+    Segments,
+    constant_bias,
+    emit_blocked,
+    flat_tiles,
+    is_pointwise,
+    pack_pairs,
+    packed_bias,
+)
 from tilewise.ops.blocked_depthwise import MAX_ROWS, stage_columns
+from tilewise.ops.blocked_move import gather_channels, move_channels
 from tilewise.ops.conv_problem import Problem
-from tilewise.ops.layout import BLOCKED, VECTOR, block_count
+from tilewise.ops.layout import BLOCKED, VECTOR, block_count, pack_blocked
 from tilewise.ops.lowering import Arg, Lowering, Ref, chunks, empty_aligned
 
 TASK_PLACES = 512
@@ -47,7 +61,7 @@ def blocked_group(b: Lowering, p: Problem, residual: Ref | int) -> None:
 
 
 def pack_narrow(w: np.ndarray) -> np.ndarray:
-    """(C, width, *K) as [block][tap][j][VECTOR]: in lane m, what channel m gives to the one j behind it in its group."""
+    """(C, width, *K) as [block][tap][j][VECTOR]: what channel m gives to the one j behind it in its group, in lane m."""
     c, width = w.shape[:2]
     taps = w.reshape(c, width, -1).swapaxes(1, 2)
     lane = np.arange(c)
@@ -57,3 +71,68 @@ def pack_narrow(w: np.ndarray) -> np.ndarray:
     full[:c] = np.stack(turned, axis=2)
     out[...] = full.reshape(-1, VECTOR, taps.shape[1], width).transpose(0, 2, 3, 1)
     return out
+
+
+def accepts_ragged_group(p: Problem, b: Lowering) -> bool:
+    """Pointwise, in groups that lie across blocks."""
+    if not (b.blocks and p.constant_w and constant_bias(b) and p.group > 1 and is_pointwise(p)):
+        return False
+    outs = p.oc // p.group
+    return block_count(outs) * VECTOR <= MAX_FILL * outs
+
+
+def ragged_group(b: Lowering, p: Problem, residual: Ref | int) -> None:
+    """Groups are moved apart to whole blocks, multiplied, and moved together again."""
+    depth, outs = p.c // p.group, p.oc // p.group
+    places = p.out[0] * p.out[1] * p.out[2]
+    plane = places * VECTOR
+    x = _apart(b, b.input(0, BLOCKED), p, depth)
+    y = b.output(0, BLOCKED) if outs % VECTOR == 0 else b.temp(4 * p.n * p.group * block_count(outs) * plane)
+    blocks = block_count(outs) * p.group
+    emit_blocked(
+        b,
+        BlockedProduct(
+            x=x,
+            w=b.packed(1, "pairs", lambda: pack_pairs(b.value(1), p.group)),
+            y=y,
+            segments=Segments.of_blocks(depth, ONE_TAP, plane),
+            tiles=flat_tiles(places, VECTOR),
+            images=p.n,
+            groups=p.group,
+            outs=outs,
+            depth=depth,
+            x_floats=block_count(depth) * plane,
+            step=VECTOR,
+            gaps=(0, 0),
+            x_strides=(block_count(depth) * p.group * plane, block_count(depth) * plane),
+            w_strides=(0, depth * block_count(outs) * VECTOR),
+            y_strides=(blocks * plane, plane),
+            bias=b.packed(2, "channels by group", lambda: _pack_bias(b.value(2), p.group))
+            if b.given(2)
+            else 0,
+            residual=residual if isinstance(residual, int) else _apart(b, residual, p, outs),
+            activation=p.activation,
+        ),
+    )
+    if outs % VECTOR:
+        lane = np.arange(p.oc)
+        together = lane // outs * block_count(outs) * VECTOR + lane % outs
+        move_channels(b, 0, [(y, blocks * VECTOR)], np.stack([np.zeros_like(lane), together], axis=1))
+
+
+def _apart(b: Lowering, x: Ref, p: Problem, width: int) -> Ref:
+    """A value of groups of `width` channels with each group brought to whole blocks."""
+    if width % VECTOR == 0:
+        return x
+    filled = block_count(width) * VECTOR
+    channel = np.arange(p.group * filled)
+    taken = channel % filled < width
+    chosen = np.stack([np.where(taken, 0, -1), channel // filled * width + channel % filled], axis=1)
+    shape = (p.n, p.group * filled, *p.out)
+    apart = b.temp(4 * math.prod(shape))
+    gather_channels(b, apart, shape, [(x, p.group * width)], chosen)
+    return apart
+
+
+def _pack_bias(bias: np.ndarray, group: int) -> np.ndarray:
+    return pack_blocked(bias.reshape(group, -1, 1)).ravel()

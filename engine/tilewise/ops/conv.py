@@ -10,7 +10,12 @@ from tilewise.ops import epilogue
 from tilewise.ops.base import Inputs, Op
 from tilewise.ops.blocked_conv import accepts_blocked, blocked_conv, blocked_cost
 from tilewise.ops.blocked_depthwise import accepts_blocked_depthwise, blocked_depthwise
-from tilewise.ops.blocked_group import accepts_blocked_group, blocked_group
+from tilewise.ops.blocked_group import (
+    accepts_blocked_group,
+    accepts_ragged_group,
+    blocked_group,
+    ragged_group,
+)
 from tilewise.ops.choice import Implementation, choose
 from tilewise.ops.conv_problem import Problem
 from tilewise.ops.conv_product import accepts_product, product_conv
@@ -132,6 +137,7 @@ IMPLEMENTATIONS = (
     Implementation("blocked_group", BLOCKED, accepts_blocked_group, blocked_group),
     Implementation("winograd", BLOCKED, accepts_winograd, winograd_conv, winograd_cost),
     Implementation("blocked", BLOCKED, accepts_blocked, blocked_conv, blocked_cost),
+    Implementation("ragged_group", BLOCKED, accepts_ragged_group, ragged_group),
     Implementation("depthwise", PLAIN, accepts_depthwise, depthwise_conv),
     Implementation("tile", PLAIN, lambda p, b: True, tile_conv),
 )

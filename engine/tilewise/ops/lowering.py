@@ -184,7 +184,11 @@ class Lowering:
         self, whole: Callable[[], None], rows: Callable[[int, int, int, Ref], None], row_floats: int
     ) -> None:
         """Leave the steps of output 0 to its reader; see `Deferred`. Both calls emit through this lowering."""
-        self._store.deferred[self.node.outputs[0]] = Deferred(self, whole, rows, row_floats)
+        self.leave(Deferred(self, whole, rows, row_floats))
+
+    def leave(self, deferred: Deferred) -> None:
+        """Leave output 0 to its reader, of a kind that may be for certain readers."""
+        self._store.deferred[self.node.outputs[0]] = deferred
 
     def take_deferred(self, i: int) -> Deferred | None:
         """Input `i` if it was deferred; what it emits comes next among this node's steps."""
@@ -233,7 +237,11 @@ class Lowering:
 
     def alias(self, out: int, into: int, offset: int = 0, layout: str = PLAIN) -> None:
         """Output `out` is input `into` seen from `offset` bytes on; nothing is copied."""
-        self._store.bind(self.node.outputs[out], self.input(into, layout).at(offset), layout)
+        self.bind(out, self.input(into, layout).at(offset), layout)
+
+    def bind(self, out: int, ref: Ref, layout: str) -> None:
+        """Output `out` is what lies at `ref` already."""
+        self._store.bind(self.node.outputs[out], ref, layout)
 
     def inplace(self, out: int, into: int, layout: str = PLAIN) -> None:
         """The last step may write output `out` over input `into` (same shape and dtype), task by task."""

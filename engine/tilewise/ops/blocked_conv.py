@@ -226,7 +226,8 @@ def emit_blocked(b: Lowering, p: BlockedProduct) -> None:
         blocks,
     ]
     args += [count, per_tile, per_pair, len(s.offsets), s.full, s.channels, s.tail, p.step, *p.gaps]
-    args += [p.y_strides[1], *p.x_strides, *p.w_strides, p.y_strides[0], *p.activation, p.depth, int(w_floats > p.x_floats)]
+    args += [p.y_strides[1], *p.x_strides, *p.w_strides, p.y_strides[0], *p.activation, p.depth]
+    args.append(int(w_floats > p.x_floats))
     b.step("blocked_conv", tasks, *args)
 
 
@@ -249,7 +250,9 @@ def row_tiles(
     to = ((z * p.out[1] + y) * p.out[2] + x) * VECTOR
     z, y, x = (
         v * s + lo * by - pad + more
-        for v, s, (lo, _), by, pad, more in zip((z, y, x), p.stride, r.taps, p.dilation, p.pad, begin, strict=True)
+        for v, s, (lo, _), by, pad, more in zip(
+            (z, y, x), p.stride, r.taps, p.dilation, p.pad, begin, strict=True
+        )
     )
     at = ((z * size[1] + y) * size[2] + x) * unit
     return np.stack([at, to, places, double], axis=1), (p.stride[1] * size[2] * unit, p.out[2] * VECTOR)

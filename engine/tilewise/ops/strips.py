@@ -41,6 +41,10 @@ def reader_is_pointwise(b: Lowering) -> bool:
 def _reading_conv(b: Lowering) -> tuple[Node, Sequence[Fact | None]] | None:
     """The convolution that alone reads output 0, as its image."""
     found = b.sole_reader()
-    if found is None or found[0].op_type not in ("Conv", "FusedConv") or found[0].inputs[0] != b.node.outputs[0]:
+    if (
+        found is None
+        or found[0].op_type not in ("Conv", "FusedConv")
+        or found[0].inputs[0] != b.node.outputs[0]
+    ):
         return None
     return found

@@ -18,7 +18,7 @@ from tilewise.ops.blocked_conv import (
 )
 from tilewise.ops.conv_problem import Problem
 from tilewise.ops.layout import BLOCKED, VECTOR, block_count
-from tilewise.ops.lowering import Lowering, Ref, empty_aligned
+from tilewise.ops.lowering import Lowering, Ref, chunks, empty_aligned
 
 POINTS = (0.0, 0.625, -0.625, 1.5, -1.5)
 """And infinity. With 1 and 2 in place of 0.625 and 1.5, errors are about twice as large on average, and four times at
@@ -58,7 +58,7 @@ def winograd_cost(p: Problem) -> float:
 
 def residue_tiles(p: Problem) -> tuple[int, int]:
     """Tiles down and across over the places of one residue of the dilation, a convolution of their own."""
-    down, across = (-(-(-(-o // d)) // 4) for o, d in zip(p.out[1:], p.dilation[1:], strict=True))
+    down, across = (chunks(chunks(o, d), 4) for o, d in zip(p.out[1:], p.dilation[1:], strict=True))
     return down, across
 
 

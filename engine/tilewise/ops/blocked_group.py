@@ -61,7 +61,7 @@ def blocked_group(b: Lowering, p: Problem, residual: Ref | int) -> None:
 
 
 def pack_narrow(w: np.ndarray) -> np.ndarray:
-    """(C, width, *K) as [block][tap][j][VECTOR]: what channel m gives to the one j behind it in its group, in lane m."""
+    """(C, width, *K) as [block][tap][j][VECTOR]: what channel m gives to the j-th of its group, in lane m."""
     c, width = w.shape[:2]
     taps = w.reshape(c, width, -1).swapaxes(1, 2)
     lane = np.arange(c)

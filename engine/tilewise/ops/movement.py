@@ -9,7 +9,6 @@ import numpy as np
 from tilewise.graph import UNKNOWN, Fact
 from tilewise.graph.facts import Dim, Shape
 from tilewise.ops.base import Array, Inputs, Op, values
-from tilewise.ops.lowering import Lowering
 from tilewise.ops.parameters import ints, is_unknown, length
 from tilewise.ops.view import View
 

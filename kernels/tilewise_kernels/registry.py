@@ -15,6 +15,7 @@ _MODULES = (
     "blocked",
     "blocked_group",
     "blocked_move",
+    "blocked_norm",
     "blocked_pool",
     "deform",
     "winograd",

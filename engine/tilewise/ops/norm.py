@@ -11,6 +11,7 @@ from tilewise.graph import Fact
 from tilewise.graph.facts import Shape
 from tilewise.ops.base import Inputs, Op
 from tilewise.ops.batch_norm import Planes, agree, batch_stats, scale_planes
+from tilewise.ops.blocked_norm import channels_blocked, lrn_blocked
 from tilewise.ops.columns import MAX_WIDTH, TASK_FLOATS, collapse, even_width, map_blocks
 from tilewise.ops.lowering import Arg, Lowering, chunks
 
@@ -160,6 +161,8 @@ class ChannelNormalization(Op):
     def lower(self, b: Lowering) -> bool:
         if not b.is_dtype():
             return False
+        if channels_blocked(b, self._epsilon()):
+            return True
         rows = Planes.of(b.ins[0].shape)
         width = even_width(rows.inner, min(CHANNELS_WIDTH, max(64, TASK_FLOATS // rows.C)))
         tasks = rows.N * chunks(rows.inner, width)
@@ -384,6 +387,8 @@ class LRN(Op):
     def lower(self, b: Lowering) -> bool:
         if not b.is_dtype():
             return False
+        if lrn_blocked(b, self._reach(), self._coefficients()):
+            return True
         rows = Planes.of(b.ins[0].shape)
         width = even_width(rows.inner, min(MAX_WIDTH, max(64, 2 * TASK_FLOATS // rows.C)))
         tasks = rows.N * chunks(rows.inner, width)

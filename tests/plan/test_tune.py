@@ -36,7 +36,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.delenv("TILEWISE_IMPL", raising=False)
     monkeypatch.setattr(choice, "CLEAR", 1e9)
     monkeypatch.setattr(tune, "TUNER", tune.Tuner())
-    monkeypatch.setattr("tilewise.plan.builder._gains_from_blocks", lambda graph: True)
+    monkeypatch.setattr("tilewise.plan.builder._has_chains", lambda graph: True)
     return folder
 
 

@@ -35,11 +35,9 @@ def accepts_blocked(p: Problem, b: Lowering) -> bool:
 
 
 def blocked_cost(p: Problem) -> float:
-    """Multiplications of a vector that the direct sum takes."""
-    products = math.prod(p.out) * p.taps
-    if p.dilation != (1, 1, 1):
-        products = min(products, sum(r.cost for r in live_regions(p)))
-    return p.c * block_count(p.oc // p.group) * p.n * products
+    """Multiplications of a vector that the direct sum takes, taps in the padding left out where this is done."""
+    depth, places = p.c // p.group * p.taps, p.out[0] * p.out[1] * p.out[2]
+    return depth * p.group * block_count(p.oc // p.group) * p.n * places * _live_share(p)
 
 
 def constant_bias(b: Lowering) -> bool:
@@ -162,6 +160,16 @@ def live_regions(p: Problem) -> list[Region]:
     return regions
 
 
+def _everything(p: Problem) -> Region:
+    return Region((0, 0, 0), p.out, tuple((0, k) for k in p.kernel))
+
+
+def _live_share(p: Problem) -> float:
+    """Share of the cost that is left without the taps in the padding; 1 where that is not worth it."""
+    share = sum(r.cost for r in live_regions(p)) / _everything(p).cost
+    return share if share <= REGION_GAIN else 1.0
+
+
 @dataclass(frozen=True, slots=True)
 class Image:
     """The image that the taps of a convolution read: where it lies, D, H, W of a plane, floats from place to
@@ -279,12 +287,11 @@ def blocked_conv_whole(b: Lowering, p: Problem, residual: Ref | int) -> None:
     """
     depth, outs, blocks = p.c // p.group, p.oc // p.group, block_count(p.oc)
     plain = p.c < VECTOR and p.group == 1 and not b.lies_blocked(0)
-    everything = Region((0, 0, 0), p.out, tuple((0, k) for k in p.kernel))
-    regions = live_regions(p)
-    if plain or sum(r.cost for r in regions) > REGION_GAIN * everything.cost:
-        regions = [everything]
+    if plain or _live_share(p) == 1:
+        regions = [_everything(p)]
         image = _plain_image(b, p) if plain else _blocked_image(b, p)
     else:
+        regions = live_regions(p)
         image = Image(b.input(0, BLOCKED), p.size, VECTOR, (0, 0, 0))
     weights = _packed_by_tap(b) if plain else _packed(b, p.group)
     x_group = image.plane * (depth if plain else block_count(depth))

@@ -19,7 +19,7 @@ from tilewise.ops.blocked_group import (
 from tilewise.ops.choice import Implementation, choose
 from tilewise.ops.conv_problem import Problem
 from tilewise.ops.conv_product import accepts_product, product_conv
-from tilewise.ops.conv_tiles import tile_conv
+from tilewise.ops.conv_tiles import tile_conv, tile_cost
 from tilewise.ops.depthwise import accepts_depthwise, depthwise_conv
 from tilewise.ops.layout import BLOCKED, PLAIN
 from tilewise.ops.lowering import Choice, Lowering
@@ -139,6 +139,6 @@ IMPLEMENTATIONS = (
     Implementation("blocked", BLOCKED, accepts_blocked, blocked_conv, blocked_cost),
     Implementation("ragged_group", BLOCKED, accepts_ragged_group, ragged_group),
     Implementation("depthwise", PLAIN, accepts_depthwise, depthwise_conv),
-    Implementation("tile", PLAIN, lambda p, b: True, tile_conv),
+    Implementation("tile", PLAIN, lambda p, b: True, tile_conv, tile_cost),
 )
 """Fastest first, the universal one last; `TILEWISE_IMPL` forces some by name."""

@@ -9,6 +9,9 @@ from tilewise.ops.linalg import pack_rows
 from tilewise.ops.lowering import Lowering, Ref
 from tilewise.ops.tiles import Product, emit, image_panels, pack_tiles
 
+TILE_COST = 8
+"""What takes a tile from memory and back, in multiplications of each of its vectors."""
+
 
 def pad_image(b: Lowering, p: Problem, x: Ref) -> Ref:
     """The step that makes `p.image`, or x itself where it serves as it is."""
@@ -29,6 +32,14 @@ def packed_weights(b: Lowering, p: Problem) -> Ref:
         form = f"tiles of {p.group} groups"
         return b.packed(1, form, lambda: pack_tiles(b.value(1).reshape(p.group, outs, k)))
     return pack_rows(b, b.input(1), p.group, outs, k, (outs * k, k, 1))
+
+
+def tile_cost(p: Problem) -> float:
+    """Multiplications of a vector that the product takes, or what takes as long: tiles that are left, padding."""
+    depth, places = p.c // p.group * p.taps, p.out[1] * p.out[2]
+    panels = image_panels(p.out, p.image.size, (places, p.out[2], 1), shift=p.in_place)
+    padded = 0 if p.in_place else p.n * p.c * p.image.channel
+    return p.n * p.oc * panels.vectors * (depth + TILE_COST) + padded
 
 
 def tile_conv(b: Lowering, p: Problem, residual: Ref | int) -> None:

@@ -87,11 +87,12 @@ class Choice(NamedTuple):
 class Store(Protocol):
     """What a plan under construction offers: where values live, and constants packed once for a model.
 
-    blocks: False where the graph is better off without blocked layout. forced: names of implementations to be
-    preferred, the first most of all. deferred: values by name that no step has been emitted for yet.
+    blocks: False where this process has no blocked layout. chained: True where what one convolution leaves in blocked
+    layout another one takes. forced: names of implementations to be preferred, the first most of all. deferred: values by name that no step has been emitted for yet.
     """
 
     blocks: bool
+    chained: bool
     forced: tuple[str, ...]
     deferred: dict[str, Deferred]
 
@@ -140,8 +141,13 @@ class Lowering:
 
     @property
     def blocks(self) -> bool:
-        """True where this process and graph work in blocked layout."""
+        """True where this process can work in blocked layout."""
         return self._store.blocks
+
+    @property
+    def chained(self) -> bool:
+        """True where values go from convolution to convolution, so that no single one pays for changes of layout."""
+        return self._store.chained
 
     @property
     def forced(self) -> tuple[str, ...]:

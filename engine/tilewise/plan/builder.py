@@ -17,7 +17,7 @@ from tilewise.ops.lowering import Buffer, Choice, Deferred, Lowering, Ref, Step,
 from tilewise.ops.table import make
 from tilewise.plan.homes import find_homes
 from tilewise.plan.memory import assign_offsets
-from tilewise.plan.settings import force_layout, forced_implementations, tunes
+from tilewise.plan.settings import forced_implementations, tunes
 
 ConstantStore = MutableMapping[tuple, np.ndarray]
 
@@ -61,7 +61,7 @@ class Builder:
         self.items: list[Segment | HostStep] = []
         self.forced = forced_implementations()
         self.blocks = self.native and tilewise_kernels.has("blocked_conv")
-        self.blocks &= force_layout(self.forced, BLOCKED) or _gains_from_blocks(graph)
+        self.chained = _has_chains(graph)
         self.choices: dict[str, Choice] = {}
         self._tunes = tunes()
         self.refs: dict[str, Ref] = {}
@@ -296,7 +296,7 @@ class Builder:
                         item.frees.append(name)
 
 
-def _gains_from_blocks(graph: Graph) -> bool:
+def _has_chains(graph: Graph) -> bool:
     """True where values go from convolution to convolution, so that bringing them into blocked layout pays."""
     return sum("Conv" in node.op_type for node in graph.nodes) > 1
 

@@ -18,15 +18,6 @@ def forced_implementations() -> tuple[str, ...]:
     return parse_forced(text, IMPLEMENTATIONS)
 
 
-def force_layout(names: tuple[str, ...], layout: str) -> bool:
-    """True where one of these implementations works in `layout`."""
-    if not names:
-        return False
-    from tilewise.ops.conv import IMPLEMENTATIONS
-
-    return any(i.layout == layout for i in IMPLEMENTATIONS if i.name in names)
-
-
 def tunes() -> bool:
     """False where `TILEWISE_TUNE` forbids to measure while a plan is made."""
     text = os.environ.get("TILEWISE_TUNE", "on")

@@ -98,7 +98,7 @@ class Trial:
     made: constants that were packed for it.
     """
 
-    blocks = True
+    blocks = chained = True
     forced: tuple[str, ...] = ()
 
     def __init__(

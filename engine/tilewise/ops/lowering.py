@@ -88,7 +88,8 @@ class Store(Protocol):
     """What a plan under construction offers: where values live, and constants packed once for a model.
 
     blocks: False where this process has no blocked layout. chained: True where what one convolution leaves in blocked
-    layout another one takes. forced: names of implementations to be preferred, the first most of all. deferred: values by name that no step has been emitted for yet.
+    layout another one takes. forced: names of implementations to be preferred, the first most of all. deferred: values
+    by name that no step has been emitted for yet.
     """
 
     blocks: bool

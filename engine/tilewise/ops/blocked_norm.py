@@ -6,7 +6,7 @@ import math
 
 from tilewise.ops.blocked import is_blocked
 from tilewise.ops.layout import BLOCKED, VECTOR, block_count, pack_channels
-from tilewise.ops.lowering import Lowering, chunks
+from tilewise.ops.lowering import Lowering, Ref, chunks
 
 GRAIN = 1 << 13
 """Floats that a task writes, about."""
@@ -27,17 +27,18 @@ def lrn_blocked(b: Lowering, reach: tuple[int, int], coefficients: tuple[float, 
 
 def channels_blocked(b: Lowering, epsilon: float) -> bool:
     """`ChannelNormalization` with constant scale and bias."""
-    parameters = [i for i in (1, 2) if b.given(i)]
-    if not is_blocked(b) or any(b.value(i) is None for i in parameters):
+    if not is_blocked(b) or any(b.given(i) and b.value(i) is None for i in (1, 2)):
         return False
     shape = b.ins[0].shape
     places = math.prod(shape[2:])
     grain = max(1, min(places, GRAIN // (block_count(shape[1]) * VECTOR)))
-    scale, bias = (
-        b.packed(i, "channels", lambda i=i: pack_channels(b.value(i))) if i in parameters else 0
-        for i in (1, 2)
-    )
+    scale, bias = (_parameter(b, i) for i in (1, 2))
     args = (b.output(0, BLOCKED), b.input(0, BLOCKED), shape[1], places, grain, scale, bias, float(epsilon))
     b.step("blocked_normalize", shape[0] * chunks(places, grain), *args)
     b.inplace(0, 0, BLOCKED)
     return True
+
+
+def _parameter(b: Lowering, i: int) -> Ref | int:
+    """Input `i`, one number a channel, filled up to whole blocks; 0 where it is left out."""
+    return b.packed(i, "channels", lambda: pack_channels(b.value(i))) if b.given(i) else 0

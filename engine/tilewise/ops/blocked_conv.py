@@ -192,6 +192,7 @@ class BlockedProduct:
     tiles: int64 [., 4]: x offset, y offset, places, and 1 where these are two runs. depth: channels times taps in w.
     x_floats: floats of x that all
     tiles read in one image and group. x/w_strides: image, group. y_strides: image, block.
+    y_step: floats from place to place in y; other than VECTOR only without an activation beyond clipping.
     """
 
     x: Ref
@@ -212,6 +213,7 @@ class BlockedProduct:
     bias: Ref | int = 0
     residual: Ref | int = 0
     activation: tuple[int, float, float] = (0, 0.0, 0.0)
+    y_step: int = VECTOR
 
 
 def emit_blocked(b: Lowering, p: BlockedProduct) -> None:
@@ -235,7 +237,7 @@ def emit_blocked(b: Lowering, p: BlockedProduct) -> None:
     ]
     args += [count, per_tile, per_pair, len(s.offsets), s.full, s.channels, s.tail, p.step, *p.gaps]
     args += [p.y_strides[1], *p.x_strides, *p.w_strides, p.y_strides[0], *p.activation, p.depth]
-    args.append(int(w_floats > p.x_floats))
+    args += [int(w_floats > p.x_floats), p.y_step]
     b.step("blocked_conv", tasks, *args)
 
 

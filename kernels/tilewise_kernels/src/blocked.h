@@ -11,13 +11,14 @@
 #define TW_DEPTHWISE 8 /* places that a depthwise convolution keeps in registers */
 
 /* segs: runs of input channels that lie side by side, at off[s] from the tile's first pixel; the first `full` of them
-   have `channels` channels each, the others `tail`; before[s] channels stand before them in the weights. step: floats from pixel to pixel in x; in y they are TW_VW apart.
+   have `channels` channels each, the others `tail`; before[s] channels stand before them in the weights. step, y_step:
+   floats from pixel to pixel in x and in y.
    gap, y_gap: floats from a tile's first run of pixels to its second. y_block: floats from block to block in y.
    ahead: floats of the weights behind these that are fetched into the cache for each input channel. */
 typedef struct {
     int64_t segs, full, channels, tail;
     const int64_t *off, *before;
-    int64_t step, gap, y_block, y_gap, ahead;
+    int64_t step, gap, y_block, y_step, y_gap, ahead;
     float lo, hi;
 } tw_blocked;
 
@@ -58,7 +59,7 @@ TW_INLINE void tw_blocked_body(const int n, const int half, const int nb, const 
     for (int b = 0; b < nb; b++) {
 #pragma GCC unroll 16
         for (int i = 0; i < n; i++) {
-            const int64_t at = b * p->y_block + (i < half ? i * TW_VW : p->y_gap + (i - half) * TW_VW);
+            const int64_t at = b * p->y_block + (i < half ? i * p->y_step : p->y_gap + (i - half) * p->y_step);
             tw_vec v = acc[b][i];
             if (residual) v += tw_load_vec(residual + at);
             tw_store_vec(y + at, tw_clip_vec(v, low, high));

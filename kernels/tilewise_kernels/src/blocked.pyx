@@ -13,7 +13,7 @@ cdef extern from "blocked.h" nogil:
         int64_t segs, full, channels, tail
         const int64_t *off
         const int64_t *before
-        int64_t step, gap, y_block, y_gap, ahead
+        int64_t step, gap, y_block, y_step, y_gap, ahead
         float lo, hi
     void tw_blocked_tile(int n, int two, int nb, const tw_blocked *p, const float *x, const float *w,
                          const float *next, const float *bias, const float *residual, float *y)
@@ -43,7 +43,7 @@ cdef void blocked_conv(const int64_t *a, int64_t begin, int64_t end) noexcept no
     16 step, 17 gap, 18 y gap, 19 y's block stride, 20-21 x strides of n and group, 22-23 w strides of n and group,
     24 y's image stride, 25 activation, 26-27 its alpha and beta, 28 k, 29 1 where neighbouring tasks share weights, else
     they share x. Task: ((n * groups + g) * tile blocks + tb) * pair blocks + pb, or with tb and pb the other way round.
-    Strides count floats.
+    30 floats from pixel to pixel in y, VW with an activation beyond clipping. Strides count floats.
     """
     cdef tw_blocked p
     cdef int64_t pairs = (a[8] + 1) // 2
@@ -66,6 +66,7 @@ cdef void blocked_conv(const int64_t *a, int64_t begin, int64_t end) noexcept no
     p.step = a[16]
     p.gap = a[17]
     p.y_gap = a[18]
+    p.y_step = a[30]
     p.y_block = a[19]
     p.lo = lower_bound(a[25], alpha)
     p.hi = upper_bound(a[25], beta)

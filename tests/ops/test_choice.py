@@ -11,7 +11,15 @@ import tilewise as tw
 import tilewise_kernels
 from tests.ops import oracles
 from tests.ops.harness import check, one_node
-from tilewise.ops.choice import CLEAR, MEASURED_COST, MEASURED_WEIGHTS, Implementation, choose
+from tilewise.graph import Fact
+from tilewise.ops.choice import (
+    CLEAR,
+    CONVERSION_COST,
+    MEASURED_COST,
+    MEASURED_WEIGHTS,
+    Implementation,
+    choose,
+)
 from tilewise.ops.conv import IMPLEMENTATIONS
 from tilewise.ops.layout import BLOCKED, PLAIN, VECTOR
 
@@ -88,11 +96,15 @@ def test_a_forced_implementation_computes_a_single_convolution(case, monkeypatch
 
 
 @blocked_kernels
-def test_without_force_a_single_convolution_stays_in_plain_layout(monkeypatch):
+@pytest.mark.parametrize("forced", [None, ""])
+def test_a_single_convolution_changes_layout_where_that_pays(monkeypatch, forced):
     monkeypatch.delenv("TILEWISE_IMPL", raising=False)
-    assert implementation((1, V, 8, 8), (V, V, 3, 3)) == "tile"
-    monkeypatch.setenv("TILEWISE_IMPL", "")
-    assert implementation((1, V, 8, 8), (V, V, 3, 3)) == "tile"
+    if forced is not None:
+        monkeypatch.setenv("TILEWISE_IMPL", forced)
+    assert implementation((1, V, 64, 64), (2 * V, V, 1, 1)) == "tile"
+    assert implementation((1, 16 * V, 7, 7), (16 * V, 16 * V, 3, 3), {"strides": [2, 2]}) == "blocked"
+    far = {"pads": [12] * 4, "dilations": [12] * 2}
+    assert implementation((1, 4 * V, 14, 14), (4 * V, 4 * V, 3, 3), far) != "tile"
 
 
 @blocked_kernels
@@ -120,12 +132,21 @@ def test_unknown_names_are_refused(text, monkeypatch):
 
 
 class Asked:
-    """Stands in for a lowering: nothing is forced unless told, and it answers what is asked of it."""
+    """Stands in for a lowering of x and y, one block each: nothing is forced unless told, and it answers what is asked
+    of it."""
 
-    def __init__(self, *forced: str, answer: str = "") -> None:
+    outs = (Fact("float32", (1, V, 1, 1)),)
+    ins = (*outs, None)
+
+    def __init__(self, *forced: str, answer: str = "", chained: bool = True, blocked: bool = False) -> None:
         self.forced = forced
+        self.chained = chained
+        self.blocked = blocked
         self.answer = answer
         self.asked: list[tuple] = []
+
+    def lies_blocked(self, i: int) -> bool:
+        return self.blocked
 
     def quickest(self, problem, layout, ways):
         self.asked.append((problem, layout, list(ways)))
@@ -182,3 +203,23 @@ def test_nothing_is_measured_where_one_is_forced():
     asked = Asked("x", "b")
     assert choose([way("a", 100), way("b", 101)], Case(), asked).name == "b"
     assert asked.asked == []
+
+
+MOVED = CONVERSION_COST * 2 * V
+"""What it costs to bring x and y of `Asked` from one layout to the other."""
+
+
+@pytest.mark.parametrize(
+    ("gain", "asked", "taken"),
+    [
+        (MOVED + 1, {}, "blocked"),
+        (MOVED - 1, {}, "plain"),
+        (None, {}, "plain"),
+        (MOVED - 1, {"chained": True}, "blocked"),
+        (MOVED - 1, {"blocked": True}, "blocked"),
+    ],
+    ids=["pays", "does not pay", "unknown", "in a chain", "blocked already"],
+)
+def test_a_change_of_layout_has_to_pay(gain, asked, taken):
+    ways = [way("blocked", 10), way("plain", None if gain is None else 10 + gain, PLAIN)]
+    assert choose(ways, Case(), Asked(**{"chained": False, **asked})).name == taken

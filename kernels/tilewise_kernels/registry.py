@@ -17,6 +17,7 @@ _MODULES = (
     "blocked_move",
     "blocked_norm",
     "blocked_pool",
+    "turned_depthwise",
     "deform",
     "winograd",
     "pool",

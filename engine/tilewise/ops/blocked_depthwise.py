@@ -111,14 +111,14 @@ def _step(
     blocks = block_count(p.c)
     columns = -(-p.out[2] // chunks(p.out[2], stage_columns(p)))
     grain = max(1, min(rows, TASK_PLACES // columns))
-    weights = b.packed(1, "depthwise", lambda: _pack_taps(b.value(1)))
+    weights = b.packed(1, "depthwise", lambda: pack_taps(b.value(1)))
     tasks = images * blocks * chunks(rows, grain) * chunks(p.out[2], columns)
     args: list[Arg] = [x[0], weights, y[0], packed_bias(b), y[1], blocks, x[1], p.size[2], rows, p.out[2]]
     args += [*p.kernel[1:], *p.stride[1:], *p.dilation[1:], x[2], p.pad[2], grain, columns, *p.activation]
     b.step("blocked_depthwise", tasks, *args, height * p.out[2] * VECTOR)
 
 
-def _pack_taps(w: np.ndarray) -> np.ndarray:
+def pack_taps(w: np.ndarray) -> np.ndarray:
     """(C, 1, kH, kW) as [block][kH][kW][VECTOR]."""
     c = w.shape[0]
     full = np.zeros((block_count(c) * VECTOR, w[0].size), np.float32)

@@ -23,6 +23,7 @@ from tilewise.ops.conv_tiles import tile_conv, tile_cost
 from tilewise.ops.depthwise import accepts_depthwise, depthwise_conv
 from tilewise.ops.layout import BLOCKED, PLAIN
 from tilewise.ops.lowering import Choice, Lowering
+from tilewise.ops.turned_depthwise import accepts_turned_depthwise, turned_depthwise
 from tilewise.ops.windows import Windows, extent, read_windows
 from tilewise.ops.winograd import accepts_winograd, winograd_conv, winograd_cost
 
@@ -138,6 +139,7 @@ IMPLEMENTATIONS = (
     Implementation("winograd", BLOCKED, accepts_winograd, winograd_conv, winograd_cost),
     Implementation("blocked", BLOCKED, accepts_blocked, blocked_conv, blocked_cost),
     Implementation("ragged_group", BLOCKED, accepts_ragged_group, ragged_group),
+    Implementation("turned_depthwise", PLAIN, accepts_turned_depthwise, turned_depthwise),
     Implementation("depthwise", PLAIN, accepts_depthwise, depthwise_conv),
     Implementation("tile", PLAIN, lambda p, b: True, tile_conv, tile_cost),
 )

@@ -6,7 +6,7 @@
 #ifndef TILEWISE_BLOCKED_H
 #define TILEWISE_BLOCKED_H
 
-#include "tile.h"
+#include "turn.h"
 
 #define TW_DEPTHWISE 8 /* places that a depthwise convolution keeps in registers */
 
@@ -179,27 +179,6 @@ static inline void tw_stage_row(float *dst, const float *row, int64_t first, int
     for (; i < lo; i++) tw_store_vec(dst + i * TW_VW, (tw_vec){0});
     for (; i < hi; i++) tw_store_vec(dst + i * TW_VW, tw_load_vec(row + (first + i) * TW_VW));
     for (; i < count; i++) tw_store_vec(dst + i * TW_VW, (tw_vec){0});
-}
-
-/* A square of TW_VW x TW_VW floats transposed: rows `ldx` apart to rows `ldy` apart. */
-TW_INLINE void tw_transpose_square(const float *x, int64_t ldx, float *y, int64_t ldy)
-{
-    tw_vec v[TW_VW], t[TW_VW];
-#pragma GCC unroll 16
-    for (int i = 0; i < TW_VW; i++) v[i] = tw_load_vec(x + i * ldx);
-    /* Each round interleaves a row with the one half the square below. */
-#pragma GCC unroll 4
-    for (int round = 1; round < TW_VW; round *= 2) {
-#pragma GCC unroll 8
-        for (int i = 0; i < TW_VW / 2; i++) {
-            t[2 * i] = __builtin_shuffle(v[i], v[i + TW_VW / 2], TW_LOW_HALVES);
-            t[2 * i + 1] = __builtin_shuffle(v[i], v[i + TW_VW / 2], TW_HIGH_HALVES);
-        }
-#pragma GCC unroll 16
-        for (int i = 0; i < TW_VW; i++) v[i] = t[i];
-    }
-#pragma GCC unroll 16
-    for (int i = 0; i < TW_VW; i++) tw_store_vec(y + i * ldy, v[i]);
 }
 
 #endif

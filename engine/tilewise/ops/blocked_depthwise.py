@@ -7,7 +7,7 @@ import numpy as np
 from tilewise.ops.blocked_conv import MAX_FILL, constant_bias, packed_bias
 from tilewise.ops.conv_problem import Problem
 from tilewise.ops.layout import BLOCKED, VECTOR, block_count, blocked_floats
-from tilewise.ops.lowering import Arg, Deferred, Lowering, Ref, chunks
+from tilewise.ops.lowering import Arg, Deferred, Lowering, Ref, aligned, chunks
 from tilewise.ops.strips import reader_is_pointwise, strips
 
 TASK_PLACES = 1024
@@ -123,4 +123,4 @@ def pack_taps(w: np.ndarray) -> np.ndarray:
     c = w.shape[0]
     full = np.zeros((block_count(c) * VECTOR, w[0].size), np.float32)
     full[:c] = w.reshape(c, -1)
-    return np.ascontiguousarray(full.reshape(-1, VECTOR, w[0].size).swapaxes(1, 2))
+    return aligned(full.reshape(-1, VECTOR, w[0].size).swapaxes(1, 2))

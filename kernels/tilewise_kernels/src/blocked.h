@@ -100,19 +100,21 @@ typedef struct {
 } tw_depthwise;
 
 /* n neighbouring places of y from place `at / step` on, one block of channels each: y[i] = bias + residual[i] + sum over
-   r, s of w[r][s] * rows[r][at + i * step + s * tap]. k: the size of the window where it is known, else 0. */
-TW_INLINE void tw_depthwise_body(const int n, const int k, const tw_depthwise *p, int64_t at, const float *residual,
-                                 float *y)
+   r, s of w[r][s] * rows[r][at + i * step + s * tap]. k, stride: those of a square
+   window without dilation where they are known, else 0. */
+TW_INLINE void tw_depthwise_body(const int n, const int k, const int stride, const tw_depthwise *p, int64_t at,
+                                 const float *residual, float *y)
 {
     tw_vec acc[TW_DEPTHWISE];
-    const int64_t kh = k ? k : p->kh, kw = k ? k : p->kw, step = p->step, tap = p->tap;
+    const int64_t kh = k ? k : p->kh, kw = k ? k : p->kw;
+    const int64_t step = stride ? stride * TW_VW : p->step, tap = stride ? TW_VW : p->tap;
     const float *w = p->w;
 #pragma GCC unroll 8
     for (int i = 0; i < n; i++) acc[i] = p->bias ? tw_load_vec(p->bias) : (tw_vec){0};
 #pragma GCC unroll 5
     for (int64_t r = 0; r < kh; r++) {
         const float *x = p->rows[r] + at;
-#pragma GCC unroll 5
+#pragma GCC unroll 7
         for (int64_t s = 0; s < kw; s++) {
             const tw_vec f = tw_load_vec(w);
 #pragma GCC unroll 8
@@ -130,10 +132,10 @@ TW_INLINE void tw_depthwise_body(const int n, const int k, const tw_depthwise *p
 }
 
 #define TW_DEPTHWISE_CASE(n) \
-    case n: tw_depthwise_body(n, k, p, i * p->step, r, y + i * TW_VW); break;
+    case n: tw_depthwise_body(n, k, stride, p, i * p->step, r, y + i * TW_VW); break;
 
 /* `count` places of a row, cut evenly. */
-TW_INLINE void tw_depthwise_places(const int k, int64_t count, const tw_depthwise *p, const float *residual, float *y)
+TW_INLINE void tw_depthwise_places(const int k, const int stride, int64_t count, const tw_depthwise *p, const float *residual, float *y)
 {
     const int64_t runs = (count + TW_DEPTHWISE - 1) / TW_DEPTHWISE;
     int64_t i = 0;
@@ -148,26 +150,35 @@ TW_INLINE void tw_depthwise_places(const int k, int64_t count, const tw_depthwis
     }
 }
 
-static __attribute__((noinline)) void tw_depthwise_3(int64_t count, const tw_depthwise *p, const float *r, float *y)
-{
-    tw_depthwise_places(3, count, p, r, y);
-}
+#define TW_DEPTHWISE_ROW(name, k, stride)                                                                    \
+    static __attribute__((noinline)) void tw_depthwise_##name(int64_t count, const tw_depthwise *p,          \
+                                                              const float *residual, float *y)               \
+    {                                                                                                        \
+        tw_depthwise_places(k, stride, count, p, residual, y);                                               \
+    }
 
-static __attribute__((noinline)) void tw_depthwise_5(int64_t count, const tw_depthwise *p, const float *r, float *y)
-{
-    tw_depthwise_places(5, count, p, r, y);
-}
-
-static __attribute__((noinline)) void tw_depthwise_any(int64_t count, const tw_depthwise *p, const float *r, float *y)
-{
-    tw_depthwise_places(0, count, p, r, y);
-}
+TW_DEPTHWISE_ROW(3_1, 3, 1)
+TW_DEPTHWISE_ROW(3_2, 3, 2)
+TW_DEPTHWISE_ROW(3_any, 3, 0)
+TW_DEPTHWISE_ROW(5_1, 5, 1)
+TW_DEPTHWISE_ROW(5_2, 5, 2)
+TW_DEPTHWISE_ROW(7_1, 7, 1)
+TW_DEPTHWISE_ROW(7_2, 7, 2)
+TW_DEPTHWISE_ROW(any, 0, 0)
 
 static inline void tw_depthwise_row(int64_t count, const tw_depthwise *p, const float *residual, float *y)
 {
-    if (p->kh == 3 && p->kw == 3) tw_depthwise_3(count, p, residual, y);
-    else if (p->kh == 5 && p->kw == 5) tw_depthwise_5(count, p, residual, y);
-    else tw_depthwise_any(count, p, residual, y);
+    const int64_t stride = p->tap == TW_VW && p->step <= 2 * TW_VW ? p->step / TW_VW : 0;
+    switch (p->kh == p->kw ? 4 * p->kh + stride : 0) {
+        case 12: tw_depthwise_3_any(count, p, residual, y); break;
+        case 13: tw_depthwise_3_1(count, p, residual, y); break;
+        case 14: tw_depthwise_3_2(count, p, residual, y); break;
+        case 21: tw_depthwise_5_1(count, p, residual, y); break;
+        case 22: tw_depthwise_5_2(count, p, residual, y); break;
+        case 29: tw_depthwise_7_1(count, p, residual, y); break;
+        case 30: tw_depthwise_7_2(count, p, residual, y); break;
+        default: tw_depthwise_any(count, p, residual, y);
+    }
 }
 
 /* Places [first, first + count) of a row of `width` places into dst, zeros outside; row NULL for a row of zeros. */

@@ -25,7 +25,8 @@ cdef extern from "blocked.h" nogil:
         float lo, hi
     void tw_depthwise_row(int64_t count, const tw_depthwise *p, const float *residual, float *y)
     void tw_stage_row(float *dst, const float *row, int64_t first, int64_t count, int64_t width)
-    void tw_transpose_square(const float *x, int64_t ldx, float *y, int64_t ldy)
+    void tw_turn_in(const float *x, int64_t plane, int64_t channels, int64_t count, float *y)
+    void tw_turn_out(const float *x, int64_t count, int64_t channels, float *y, int64_t plane)
 
 cdef enum:
     STAGE_FLOATS = 8192
@@ -190,12 +191,12 @@ cdef void blocked_pad(const int64_t *a, int64_t begin, int64_t end) noexcept nog
 
 
 cdef void to_blocked(const int64_t *a, int64_t begin, int64_t end) noexcept nogil:
-    """x [N][C][pixels] as y [N][blocks][pixels][VW], the last block filled up with zeros.
+    """x [N][C][pixels] as y [N][blocks][pixels][VW]; what fills up the last block is unspecified.
 
     args: 0 y, 1 x, 2 C, 3 pixels, 4 pixels a task. Task: (image * blocks + block) * pixel blocks + pb.
     """
     cdef int64_t blocks = (a[2] + TW_VW - 1) // TW_VW, pixel_blocks = (a[3] + a[4] - 1) // a[4]
-    cdef int64_t task, q, c, i, stop, count, plane, size = a[3]
+    cdef int64_t task, q, stop, count, plane, size = a[3]
     cdef const float *x
     cdef float *y
     for task in range(begin, end):
@@ -205,15 +206,7 @@ cdef void to_blocked(const int64_t *a, int64_t begin, int64_t end) noexcept nogi
         count = min(<int64_t>TW_VW, a[2] - plane % blocks * TW_VW)
         x = <const float *><uintptr_t>a[1] + (plane // blocks * a[2] + plane % blocks * TW_VW) * size
         y = <float *><uintptr_t>a[0] + plane * size * TW_VW
-        if count == TW_VW:
-            while q + TW_VW <= stop:
-                tw_transpose_square(x + q, size, y + q * TW_VW, TW_VW)
-                q += TW_VW
-        for i in range(q, stop):
-            for c in range(count):
-                y[i * TW_VW + c] = x[c * size + i]
-            for c in range(count, TW_VW):
-                y[i * TW_VW + c] = 0
+        tw_turn_in(x + q, size, count, stop - q, y + q * TW_VW)
 
 
 cdef void from_blocked(const int64_t *a, int64_t begin, int64_t end) noexcept nogil:
@@ -222,7 +215,7 @@ cdef void from_blocked(const int64_t *a, int64_t begin, int64_t end) noexcept no
     args: 0 y, 1 x, 2 C, 3 pixels, 4 pixels a task. Task: (image * blocks + block) * pixel blocks + pb.
     """
     cdef int64_t blocks = (a[2] + TW_VW - 1) // TW_VW, pixel_blocks = (a[3] + a[4] - 1) // a[4]
-    cdef int64_t task, q, c, i, stop, count, plane, size = a[3]
+    cdef int64_t task, q, stop, count, plane, size = a[3]
     cdef const float *x
     cdef float *y
     for task in range(begin, end):
@@ -232,13 +225,7 @@ cdef void from_blocked(const int64_t *a, int64_t begin, int64_t end) noexcept no
         count = min(<int64_t>TW_VW, a[2] - plane % blocks * TW_VW)
         x = <const float *><uintptr_t>a[1] + plane * size * TW_VW
         y = <float *><uintptr_t>a[0] + (plane // blocks * a[2] + plane % blocks * TW_VW) * size
-        if count == TW_VW:
-            while q + TW_VW <= stop:
-                tw_transpose_square(x + q * TW_VW, TW_VW, y + q, size)
-                q += TW_VW
-        for c in range(count):
-            for i in range(q, stop):
-                y[c * size + i] = x[i * TW_VW + c]
+        tw_turn_out(x + q * TW_VW, stop - q, count, y + q, size)
 
 
 KERNELS = {

@@ -84,6 +84,17 @@ def test_windows(op_type, shape, attrs):
     check(op_type, [floats(*shape)], attrs, oracle=naive(op_type, attrs), kernel=True)
 
 
+@pytest.mark.parametrize("width", [8, 15, 16, 17, 31, 32, 33, 34, 47, 65])
+@pytest.mark.parametrize(("kernel", "stride"), [(2, 1), (2, 2), (3, 1), (3, 2)])
+@pytest.mark.parametrize("op_type", ["MaxPool", "AveragePool"])
+def test_vectors_of_windows_end_anywhere(op_type, kernel, stride, width):
+    x = floats(1, 2, 2, width)
+    x[0, 0, 1, 5] = x[0, 1, 0, width - 1] = np.nan
+    for pads in ([1, 1, 1, 1], [0, 0, 1, kernel - 1], [1, kernel - 1, 0, 0]):
+        attrs = {"kernel_shape": [2, kernel], "strides": [1, stride], "pads": pads}
+        check(op_type, [x], attrs, oracle=naive(op_type, attrs), kernel=True)
+
+
 @pytest.mark.parametrize(("shape", "attrs"), WINDOWS)
 @pytest.mark.parametrize("storage_order", [0, 1])
 def test_maxpool_indices(storage_order, shape, attrs):

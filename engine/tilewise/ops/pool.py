@@ -22,9 +22,8 @@ ROW = 4096
 RUN = 16
 """Floats that the kernels hold at once, and work on together: TW_POOL_ROW and TW_POOL_RUN of `pool.h`."""
 
-FEW_ROWS, FEW_COLUMNS, FEW_COLUMNS_1 = 16, 8, 48
-"""For kernel `pool_few`: rows of a window at most (TW_FEW_ROWS of `pool_few.h`), and columns of the output at least, at
-stride 2 and at stride 1."""
+FEW_ROWS, FEW_COLUMNS = 16, 8
+"""For kernel `pool_few`: rows of a window at most (TW_FEW_ROWS of `pool_few.h`), and columns of the output at least."""
 
 GRAIN = 32768
 """Floats that a task reads, about."""
@@ -353,18 +352,12 @@ def choose(shape: Shape, windows: Windows) -> tuple[str, int, int]:
 
 
 def is_few(windows: Windows) -> bool:
-    """True where kernel `pool_few` takes the windows and is the fastest one.
-
-    At stride 1 it joins columns again that its neighbours have joined: cheaper only for few rows, and long ones.
-    """
-    rows = int(np.prod(windows.kernel[:-1]))
-    if windows.strides[-1] == 1 and (rows > 3 or windows.out[-1] < FEW_COLUMNS_1):
-        return False
+    """True where kernel `pool_few` takes the windows and is the fastest one."""
     return (
         windows.kernel[-1] in (2, 3)
         and windows.strides[-1] in (1, 2)
         and windows.dilations[-1] == 1
-        and rows <= FEW_ROWS
+        and int(np.prod(windows.kernel[:-1])) <= FEW_ROWS
         and windows.out[-1] >= FEW_COLUMNS
     )
 

@@ -15,6 +15,8 @@ enum { TW_FEW_ROWS = 16 }; /* rows of a window, at most */
 #define TW_ODD (tw_mask){1, 3, 5, 7}
 #endif
 
+#define TW_COUNT (TW_EVEN >> 1)
+
 /* The rows of x under one row of windows. */
 typedef struct {
     const float *row[TW_FEW_ROWS];
@@ -35,35 +37,25 @@ TW_INLINE tw_vec tw_few_down(const int max, const tw_few *f, int64_t at)
     return v;
 }
 
-/* A vector of taps in columns `at`, at + stride, ..., those outside [0, W) taken for padding. */
-TW_INLINE tw_vec tw_few_clip(const int max, const int stride, tw_vec v, int64_t at, int64_t W)
+/* The same, those outside [0, W) taken for padding. x may be read in [begin, end). */
+TW_INLINE tw_vec tw_few_columns(const int max, const tw_few *f, int64_t at, int64_t W, const float *begin,
+                                const float *end)
 {
-    const tw_mask column = (stride == 2 ? TW_EVEN : TW_EVEN >> 1) + (int32_t)at;
-    const tw_mask inside = (column >= (tw_mask){0}) & (column < (tw_mask){0} + (int32_t)W);
-    return tw_select(inside, v, tw_splat(max ? -INFINITY : 0.0f));
-}
-
-/* A vector of windows, the first one from column `at` on; clipped where some reach beyond [0, W). */
-TW_INLINE tw_vec tw_few_windows(const int max, const int width, const int stride, const int clipped, const tw_few *f,
-                                int64_t at, int64_t W)
-{
-    tw_vec tap[3];
-#pragma GCC unroll 3
-    for (int t = 0; t < width; t += stride) {
-        tap[t] = tw_few_down(max, f, at + t);
-        if (stride == 2) {
-            const tw_vec rest = tw_few_down(max, f, at + t + TW_VW);
-            if (t + 1 < width) tap[t + 1] = __builtin_shuffle(tap[t], rest, TW_ODD);
-            tap[t] = __builtin_shuffle(tap[t], rest, TW_EVEN);
+    const float identity = max ? -INFINITY : 0.0f;
+    if (f->count == 0 || at >= W) return tw_splat(identity);
+    if (f->row[0] + at < begin || f->row[f->count - 1] + at + TW_VW > end) {
+        float part[TW_VW];
+        for (int64_t j = 0; j < TW_VW; j++) {
+            part[j] = identity;
+            for (int64_t r = 0; r < f->count && at + j >= 0 && at + j < W; r++)
+                part[j] = max ? tw_nanmax(f->row[r][at + j], part[j]) : part[j] + f->row[r][at + j];
         }
+        return tw_load_vec(part);
     }
-    if (clipped) {
-#pragma GCC unroll 3
-        for (int t = 0; t < width; t++) tap[t] = tw_few_clip(max, stride, tap[t], at + t, W);
-    }
-    tw_vec v = tw_few_join(max, tap[0], tap[1]);
-    if (width == 3) v = tw_few_join(max, v, tap[2]);
-    return v;
+    const tw_vec v = tw_few_down(max, f, at);
+    if (at >= 0 && at + TW_VW <= W) return v;
+    const tw_mask column = TW_COUNT + (int32_t)at;
+    return tw_select((column >= (tw_mask){0}) & (column < (tw_mask){0} + (int32_t)W), v, tw_splat(identity));
 }
 
 /* The rows under row (od, oh) of a plane's windows. */
@@ -79,40 +71,41 @@ static inline void tw_few_rows(const tw_windows *g, const float *x, int64_t od, 
     }
 }
 
-/* Windows [from, to) of a row one by one, clipped to it. */
-static inline void tw_few_clipped(int max, const tw_windows *g, const tw_few *f, int64_t from, int64_t to, float *y,
-                                  float count, const float *counts)
+/* What a vector of windows takes from one tap: first, then second, and as third the first one of the next window. */
+typedef struct {
+    tw_vec first, second;
+} tw_few_taps;
+
+TW_INLINE tw_few_taps tw_few_load(const int max, const int stride, const tw_few *f, int64_t at, int64_t W,
+                                  const float *begin, const float *end)
 {
-    for (int64_t j = from; j < to; j++) {
-        const int64_t at = j * g->stride[2] - g->pad[2];
-        const int64_t lo = tw_max(0, at), hi = tw_min(g->in[2], at + g->kernel[2]);
-        float v = max ? -INFINITY : 0.0f;
-        for (int64_t r = 0; r < f->count; r++)
-            for (int64_t i = lo; i < hi; i++) v = max ? tw_nanmax(f->row[r][i], v) : v + f->row[r][i];
-        y[j] = max ? v : v / (count * counts[j]);
-    }
+    const tw_vec a = tw_few_columns(max, f, at, W, begin, end);
+    if (stride == 1) return (tw_few_taps){a, a};
+    const tw_vec b = tw_few_columns(max, f, at + TW_VW, W, begin, end);
+    return (tw_few_taps){__builtin_shuffle(a, b, TW_EVEN), __builtin_shuffle(a, b, TW_ODD)};
 }
 
-/* One row of windows; x may be read in [begin, end), y written up to `last`: what is written too far comes later. */
+/* One row of windows; x may be read in [begin, end), y written up to `last`: what is written too far comes later. Each
+   column is joined down once. */
 TW_INLINE void tw_few_row(const int max, const int width, const int stride, const tw_windows *g, const tw_few *f,
                           const float *begin, const float *end, float *y, const float *last, float count,
                           const float *counts)
 {
-    const int64_t n = g->out[2], pad = g->pad[2], reach = (stride + 1) * TW_VW + width, room = g->in[2] + pad - width;
-    const int64_t left = tw_min(n, (pad + stride - 1) / stride);
-    const int64_t right = tw_max(left, room < 0 ? 0 : tw_min(n, room / stride + 1));
-    for (int64_t j = 0; j < n; j += TW_VW) {
-        const int64_t at = j * stride - pad, to = tw_min(n, j + TW_VW);
-        if (f->count == 0 || f->row[0] + at < begin || f->row[f->count - 1] + at + reach > end) {
-            tw_few_clipped(max, g, f, j, to, y, count, counts);
-            continue;
-        }
-        tw_vec v;
-        if (j < left || right < to) v = tw_few_windows(max, width, stride, 1, f, at, g->in[2]);
-        else v = tw_few_windows(max, width, stride, 0, f, at, g->in[2]);
+    const int64_t n = g->out[2], W = g->in[2], step = stride * TW_VW;
+    const int ahead = stride == 1 ? width - 1 : width - 2; /* windows whose first taps belong to one of this vector */
+    int64_t at = -g->pad[2];
+    tw_few_taps now = tw_few_load(max, stride, f, at, W, begin, end);
+    for (int64_t j = 0; j < n; j += TW_VW, at += step) {
+        tw_few_taps next = now;
+        if (n - j > TW_VW - ahead) next = tw_few_load(max, stride, f, at + step, W, begin, end);
+        const tw_vec shifted = __builtin_shuffle(now.first, next.first, TW_COUNT + 1);
+        tw_vec v = tw_few_join(max, now.first, stride == 1 ? shifted : now.second);
+        if (width == 3)
+            v = tw_few_join(max, v, stride == 1 ? __builtin_shuffle(now.first, next.first, TW_COUNT + 2) : shifted);
         if (!max) v /= count * tw_load_vec(counts + j);
         if (y + j + TW_VW <= last) tw_store_vec(y + j, v);
-        else for (int64_t i = j; i < to; i++) y[i] = v[i - j];
+        else for (int64_t i = j; i < n; i++) y[i] = v[i - j];
+        now = next;
     }
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from onnx import TensorProto, helper
 
 import tilewise as tw
 from tests.ops.harness import check, one_node
@@ -38,6 +39,12 @@ MATMUL = {
     "three rows and a batch of one": ((3, 37), (1, 1, 37, 45)),
     "rows and columns of odd tiles": ((29, 67), (67, 40)),
     "deep": ((9, 3000), (3000, 17)),
+    "deep rows read in place": ((30, 1100), (1100, 45)),
+    "deep rows a multiple of lines apart": ((30, 1024), (1024, 45)),
+    "deep rows and many panels": ((20, 1030), (1030, 300)),
+    "deep batch": ((3, 7, 600), (3, 600, 49)),
+    "one column behind a panel": ((20, 17), (17, 33)),
+    "many rows and few columns": ((200, 40), (40, 12)),
 }
 
 
@@ -100,6 +107,25 @@ def test_gemm(m, trans_a, trans_b, c, constants):
         atol=1e-4,
         kernel=True,
     )
+
+
+@pytest.mark.parametrize("trans_a", [0, 1])
+@pytest.mark.parametrize("bias", [(40,), (9, 1), (9, 40)], ids=str)
+@pytest.mark.parametrize("activation", ["Relu", "Sigmoid"])
+def test_gemm_in_parts_of_k_adds_bias_once_and_activates_last(trans_a, bias, activation):
+    a, b, c = (rand(1300, 9) if trans_a else rand(9, 1300)), 0.05 * rand(1300, 40), rand(*bias)
+    gemm = helper.make_node("Gemm", ["a", "b", "c"], ["h"], transA=trans_a, alpha=0.5)
+    inputs = [
+        helper.make_tensor_value_info(n, TensorProto.FLOAT, v.shape)
+        for n, v in zip("abc", (a, b, c), strict=True)
+    ]
+    output = helper.make_tensor_value_info("y", TensorProto.FLOAT, (9, 40))
+    graph = helper.make_graph([gemm, helper.make_node(activation, ["h"], ["y"])], "g", inputs, [output])
+    model = tw.load(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8))
+    left = a.T if trans_a else a
+    h = 0.5 * (left.astype(np.float64) @ b) + c
+    want = np.maximum(h, 0) if activation == "Relu" else 1 / (1 + np.exp(-h))
+    np.testing.assert_allclose(model(a, b, c), want, rtol=1e-4, atol=1e-5)
 
 
 def test_gemm_beta():

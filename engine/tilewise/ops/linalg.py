@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from tilewise.graph import UNKNOWN, Fact
@@ -9,7 +11,18 @@ from tilewise.graph.facts import Shape
 from tilewise.ops import epilogue
 from tilewise.ops.base import Inputs, Op
 from tilewise.ops.lowering import Lowering, Ref, aligned
-from tilewise.ops.tiles import PANEL, VECTOR, Panels, Product, contiguous_panels, emit, pack_tiles, tile_rows
+from tilewise.ops.tiles import (
+    K_BLOCK,
+    PANEL,
+    VECTOR,
+    Panels,
+    Product,
+    contiguous_panels,
+    emit,
+    pack_tiles,
+    packs_in_tasks,
+    tile_rows,
+)
 
 GEMV_ROWS = 4
 """Up to this many rows a product is a few dot products with every column: bound by reading the matrix."""
@@ -116,35 +129,45 @@ class Matrix:
     def product(
         self,
         a: Ref,
-        columns: Ref,
-        panels: Panels,
-        pitch: int,
-        image_strides: tuple[int, int],
+        rows: tuple[int, int, int, float] | None,
+        columns: tuple[Ref, Panels, int, int],
         bias: Ref | int = 0,
         bias_strides: tuple[int, int] = (0, 0),
     ) -> None:
-        """Packed row tiles `a` times columns whose k-th row starts `k * pitch` floats into a panel."""
+        """A times columns whose k-th row starts `k * pitch` floats into a panel (see `columns`).
+
+        rows: floats of A as it lies (image, row, k) and what it is scaled by, or None for packed row tiles of one
+        matrix.
+        """
+        x, panels, pitch, x_image = columns
         row, column = bias_strides
-        emit(
-            self.b,
-            Product(
-                x=columns,
-                w=a,
-                y=self.b.output(),
-                offsets=np.arange(self.k, dtype=np.int64) * pitch,
-                panels=panels,
-                rows=self.m,
-                images=self.images,
-                groups=1,
-                inputs=self.k,
-                x_strides=(image_strides[1], 0),
-                w_strides=(image_strides[0], 0),
-                y_strides=(self.m * self.n, self.n, 1),
-                residual=bias,
-                residual_strides=(0, row, column),
-                activation=self.activation,
-            ),
+        p = Product(
+            x=x,
+            w=a,
+            y=self.b.output(),
+            offsets=np.arange(self.k, dtype=np.int64) * pitch,
+            panels=panels,
+            rows=self.m,
+            images=self.images,
+            groups=1,
+            inputs=self.k,
+            x_strides=(x_image, 0),
+            w_strides=(0, 0),
+            y_strides=(self.m * self.n, self.n, 1),
+            residual=bias,
+            residual_strides=(0, row, column),
+            activation=self.activation,
         )
+        emit(self.b, p if rows is None else self._with_rows(p, *rows))
+
+    def _with_rows(self, p: Product, image: int, row: int, k_step: int, scale: float) -> Product:
+        """`p` with A as it lies, or packed in a step before."""
+        lying = replace(p, w_strides=(image, 0), w_lies=(row, k_step, scale), inputs=min(self.k, K_BLOCK))
+        if self.b.has("tile_matmul") and packs_in_tasks(lying):
+            return lying
+        images = self.images if image else 1
+        packed = pack_rows(self.b, p.w, images, self.m, self.k, (image, row, k_step), scale)
+        return replace(p, w=packed, w_strides=(self.m * self.k if image else 0, 0))
 
     def columns(self, index: int, strides: tuple[int, int, int]) -> tuple[Ref, Panels, int, int]:
         """B as columns for `product`: (where, panels, pitch, image stride); packed where it cannot be read in place.
@@ -205,20 +228,14 @@ class MatMul(Op):
         matrix = Matrix(b, m, k, n, images, epilogue.activation(self))
         if matrix.few((trans_a, trans_b), bias, strides):
             return True
-        columns, panels, pitch, x_image = matrix.columns(1, (b_image, 1, k) if trans_b else (b_image, n, 1))
+        columns = matrix.columns(1, (b_image, 1, k) if trans_b else (b_image, n, 1))
         if b.value(0) is not None and a_image == 0:
             form, value = "tiles of transpose" if trans_a else "tiles", b.value(0)
             a = b.packed(0, form, lambda: pack_tiles((value.T if trans_a else value).reshape(1, m, k)))
+            matrix.product(a, None, columns, bias, strides)
         else:
-            a = pack_rows(
-                b,
-                b.input(0),
-                images if a_image else 1,
-                m,
-                k,
-                (a_image, 1, m) if trans_a else (a_image, k, 1),
-            )
-        matrix.product(a, columns, panels, pitch, (m * k if a_image else 0, x_image), bias, strides)
+            rows = (a_image, 1, m, 1.0) if trans_a else (a_image, k, 1, 1.0)
+            matrix.product(b.input(0), rows, columns, bias, strides)
         return True
 
 
@@ -340,9 +357,9 @@ class Gemm(Op):
         trans_a, trans_b = (bool(self.attr(name, 0)) for name in ("transA", "transB"))
         if matrix.few((trans_a, trans_b), bias, strides, alpha):
             return True
-        columns, panels, pitch, _ = matrix.columns(1, (0, 1, k) if trans_b else (0, n, 1))
-        a = pack_rows(b, b.input(0), 1, m, k, (0, 1, m) if trans_a else (0, k, 1), alpha)
-        matrix.product(a, columns, panels, pitch, (0, 0), bias, strides)
+        columns = matrix.columns(1, (0, 1, k) if trans_b else (0, n, 1))
+        rows = (0, 1, m, alpha) if trans_a else (0, k, 1, alpha)
+        matrix.product(b.input(0), rows, columns, bias, strides)
         return True
 
     def _bias(self, b: Lowering, m: int, n: int) -> tuple[Ref, tuple[int, int]]:

@@ -22,6 +22,14 @@ ENOUGH_TASKS = 8
 """Above this nothing is cut that makes tasks read the larger side again."""
 TASK_FLOPS = 1 << 20
 """A task is not cut below this."""
+K_BLOCK = 512
+"""Rows of the right side that `tile_matmul` takes at once, at most (K_BLOCK of `gemm.pyx`)."""
+FEW_PANELS = 4
+"""A row tile that serves no more panels is read as it lies."""
+CONFLICT = 256
+"""Rows some multiple of so many floats apart take each other's places in the first-level cache."""
+PACK_COLUMNS = 256
+"""A row tile that serves so many columns takes little time to pack."""
 BLOCK_FLOATS = 1 << 17
 """Floats of the right side that one task should touch, so that they stay in the second-level cache."""
 
@@ -68,7 +76,7 @@ def contiguous_panels(columns: int, stride: int = 0) -> Panels:
     """
     if stride:
         starts = np.arange(0, columns, PANEL)
-        rows = [(i * stride, 2, i, 1) for i in range(len(starts))]
+        rows = [(i * stride, min(2, -(-(columns - int(q)) // VECTOR)), i, 1) for i, q in enumerate(starts)]
         return _panels(rows, [(0, min(PANEL, columns - int(q)), int(q)) for q in starts])
     return row_panels([(0, 0)], columns, shift=True)
 
@@ -150,6 +158,8 @@ class Product:
 
     x/w/y_strides: floats from image to image and from group to group (y: image, row, column).
     residual_strides: image, row, and 1 where it has columns like y or 0 where one value serves all.
+    w_lies: None where w is packed in row tiles, else its (row stride, k stride, scale), for kernel `tile_matmul`: of
+    one group, y's columns side by side.
     inputs: channels that make up k, for the size of a task's working set.
     """
 
@@ -169,6 +179,13 @@ class Product:
     residual: Ref | int = 0
     residual_strides: tuple[int, int, int] = (0, 0, 1)
     activation: tuple[int, float, float] = (0, 0.0, 0.0)
+    w_lies: tuple[int, int, float] | None = None
+
+
+def packs_in_tasks(p: Product) -> bool:
+    """Whether the row tiles of w may as well be packed by each task as once for all of them."""
+    per_panel = _cut(p)[0]
+    return per_panel == len(p.panels.table) or per_panel * PANEL >= PACK_COLUMNS
 
 
 def _cut(p: Product) -> tuple[int, int, int]:
@@ -191,7 +208,13 @@ def emit(b: Lowering, p: Product) -> None:
     args += [*p.x_strides, *p.w_strides, *p.y_strides]
     code, alpha, beta = p.activation
     args += [code, float(alpha), float(beta), *p.residual_strides]
-    b.step("tile_gemm", tasks, *args)
+    if p.w_lies is None:
+        b.step("tile_gemm", tasks, *args)
+    else:
+        row, k_step, scale = p.w_lies
+        in_place = k_step == 1 and scale == 1 and per_panel <= FEW_PANELS and row % CONFLICT != 0
+        at_once = -(-k // -(-k // K_BLOCK))
+        b.step("tile_matmul", tasks, *args, row, k_step, float(scale), at_once, row if in_place else 0)
 
 
 def emit_zip(b: Lowering, p: Product, pairs: np.ndarray, odd_width: int) -> None:

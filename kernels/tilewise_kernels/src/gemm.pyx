@@ -8,16 +8,22 @@ from tile cimport (
     upper_bound,
 )
 
+cdef extern from "tile_rows.h" nogil:
+    void tw_tile_rows(int mr, int nv, int64_t k_count, const float *a, int64_t lda, const float *b, const int64_t *off,
+                      float *c, int64_t ldc, const float *bias, const float *init, int64_t ldi, float lo, float hi)
+
 cdef extern from "transpose.h" nogil:
     void tw_zip_row(float *dst, const float *a, const float *b, int64_t n)
     void tw_expect(const float *p, int64_t n)
-    void tw_turn_over(float *dst, int64_t ldd, const float *src, int64_t lds, int64_t rows, int64_t columns, float scale)
+    void tw_turn_over(float *dst, int64_t ldd, const float *src, int64_t lds, int64_t rows, int64_t columns, float scale,
+                      int64_t slack)
     void tw_gather_over(float *dst, int64_t ldd, const float *src, int64_t lds, int64_t rows, int64_t columns,
                         float scale)
 
 cdef enum:
     MAX_MR = 16
     MAX_NR = 32
+    K_BLOCK = 512
 
 
 cdef struct Product:
@@ -65,12 +71,21 @@ cdef inline bint stores_in_place(Product *p, const int64_t *run, int64_t count, 
     return p.residual == NULL or p.residual_column == 1
 
 
-cdef void tile_panel(Product *p, const int64_t *panel, int64_t row, int64_t mr) noexcept nogil:
-    """Rows [row, row + mr) of one panel."""
-    cdef float[MAX_MR * MAX_NR] tile
+cdef inline void tile(Product *p, int64_t mr, int64_t nv, const float *w, int64_t lda, const float *x, float *y,
+                      int64_t ldy, const float *bias, const float *residual, int64_t ldr) noexcept nogil:
+    """The register tile of w: packed for an lda of 0, else rows so far apart."""
+    if lda == 0:
+        tw_tile(<int>mr, <int>nv, p.k, w, x, p.off, y, ldy, bias, residual, ldr, p.lo, p.hi)
+    else:
+        tw_tile_rows(<int>mr, <int>nv, p.k, w, lda, x, p.off, y, ldy, bias, residual, ldr, p.lo, p.hi)
+
+
+cdef inline void tile_panel(Product *p, const float *w, int64_t lda, const int64_t *panel, int64_t row,
+                            int64_t mr) noexcept nogil:
+    """Rows [row, row + mr) of one panel; w, lda: their tile."""
+    cdef float[MAX_MR * MAX_NR] sums
     cdef int64_t nv = panel[1], width = nv * TW_VW, count = panel[3], i, r
     cdef const int64_t *run = p.runs + 3 * panel[2]
-    cdef const float *w = p.w + row * p.k
     cdef const float *bias = NULL if p.bias == NULL else p.bias + row
     cdef float *y = p.y + row * p.row_stride
     cdef const float *residual = NULL if p.residual == NULL else p.residual + row * p.residual_row
@@ -78,19 +93,34 @@ cdef void tile_panel(Product *p, const int64_t *panel, int64_t row, int64_t mr) 
         y += run[2]
         if residual != NULL:
             residual += run[2]
-        tw_tile(<int>mr, <int>nv, p.k, w, p.x + panel[0], p.off, y, p.row_stride, bias, residual,
-                p.residual_row, p.lo, p.hi)
+        tile(p, mr, nv, w, lda, p.x + panel[0], y, p.row_stride, bias, residual, p.residual_row)
         return
     if residual != NULL:
-        gather_residual(p, residual, mr, width, run, count, tile)
-        residual = tile
-    tw_tile(<int>mr, <int>nv, p.k, w, p.x + panel[0], p.off, tile, width, bias, residual, width, p.lo, p.hi)
+        gather_residual(p, residual, mr, width, run, count, sums)
+        residual = sums
+    tile(p, mr, nv, w, lda, p.x + panel[0], sums, width, bias, residual, width)
     if p.activation > CLIP:
-        tw_activate(<int>p.activation, tile, mr * width, p.alpha, p.beta)
+        tw_activate(<int>p.activation, sums, mr * width, p.alpha, p.beta)
     for i in range(mr):
         for r in range(count):
-            scatter(tile + i * width + run[3 * r], y + i * p.row_stride + run[3 * r + 2], p.column_stride,
+            scatter(sums + i * width + run[3 * r], y + i * p.row_stride + run[3 * r + 2], p.column_stride,
                     run[3 * r + 1])
+
+
+cdef void set_product(Product *p, const int64_t *a) noexcept nogil:
+    """What all tasks of a product share, from the arguments of `tile_gemm`."""
+    p.runs = <const int64_t *><uintptr_t>a[7]
+    p.off = <const int64_t *><uintptr_t>a[2]
+    p.k = a[8]
+    p.row_stride = a[20]
+    p.column_stride = a[21]
+    p.residual_row = a[26]
+    p.residual_column = a[27]
+    p.activation = a[22]
+    p.alpha = <float>number(a + 23)
+    p.beta = <float>number(a + 24)
+    p.lo = lower_bound(p.activation, p.alpha)
+    p.hi = upper_bound(p.activation, p.beta)
 
 
 cdef void tile_gemm(const int64_t *a, int64_t begin, int64_t end) noexcept nogil:
@@ -110,18 +140,7 @@ cdef void tile_gemm(const int64_t *a, int64_t begin, int64_t end) noexcept nogil
     cdef int64_t panel_blocks = (a[11] + a[12] - 1) // a[12]
     cdef int64_t task, rb, pb, g, n, t, i, row, mr
     cdef const int64_t *panels = <const int64_t *><uintptr_t>a[6]
-    p.runs = <const int64_t *><uintptr_t>a[7]
-    p.off = <const int64_t *><uintptr_t>a[2]
-    p.k = a[8]
-    p.row_stride = a[20]
-    p.column_stride = a[21]
-    p.residual_row = a[26]
-    p.residual_column = a[27]
-    p.activation = a[22]
-    p.alpha = <float>number(a + 23)
-    p.beta = <float>number(a + 24)
-    p.lo = lower_bound(p.activation, p.alpha)
-    p.hi = upper_bound(p.activation, p.beta)
+    set_product(&p, a)
     for task in range(begin, end):
         rb = task % row_blocks
         pb = (task // row_blocks) % panel_blocks
@@ -136,7 +155,7 @@ cdef void tile_gemm(const int64_t *a, int64_t begin, int64_t end) noexcept nogil
             row = t * a[14]
             mr = min(a[14], a[9] - row)
             for i in range(pb * a[12], min((pb + 1) * a[12], a[11])):
-                tile_panel(&p, panels + 4 * i, row, mr)
+                tile_panel(&p, p.w + row * p.k, 0, panels + 4 * i, row, mr)
 
 
 cdef struct Zip:
@@ -211,11 +230,14 @@ cdef void tile_gemm_zip(const int64_t *a, int64_t begin, int64_t end) noexcept n
 
 
 cdef inline void pack(float *dst, int64_t pitch, const float *src, int64_t step, int64_t k_step, int64_t count,
-                      int64_t k, float scale) noexcept nogil:
-    """dst[i * pitch + j] = scale * src[j * step + i * k_step] for j in [0, count) and i in [0, k)."""
+                      int64_t k, float scale, int64_t slack) noexcept nogil:
+    """dst[i * pitch + j] = scale * src[j * step + i * k_step] for j in [0, count) and i in [0, k).
+
+    slack: floats behind dst that may be written.
+    """
     cdef int64_t i, j
     if k_step == 1:
-        tw_turn_over(dst, pitch, src, step, count, k, scale)
+        tw_turn_over(dst, pitch, src, step, count, k, scale, slack)
     elif step == 1:
         tw_gather_over(dst, pitch, src, k_step, count, k, scale)
     else:
@@ -237,7 +259,7 @@ cdef void pack_rows(const int64_t *a, int64_t begin, int64_t end) noexcept nogil
         mr = min(a[4], a[2] - row)
         pack(<float *><uintptr_t>a[0] + (task // tiles) * a[2] * a[3] + row * a[3], mr,
              <const float *><uintptr_t>a[1] + (task // tiles) * a[7] + row * a[5], a[5], a[6], mr, a[3],
-             <float>number(a + 8))
+             <float>number(a + 8), 0)
 
 
 cdef void pack_columns(const int64_t *a, int64_t begin, int64_t end) noexcept nogil:
@@ -256,7 +278,64 @@ cdef void pack_columns(const int64_t *a, int64_t begin, int64_t end) noexcept no
         if width < a[4]:
             memset(dst, 0, a[3] * a[4] * sizeof(float))
         pack(dst, a[4], <const float *><uintptr_t>a[1] + (task // panels) * a[7] + column * a[5], a[5], a[6], width,
-             a[3], 1)
+             a[3], 1, 0)
+
+
+cdef void matmul_part(Product *p, const int64_t *a, int64_t image, int64_t first, int64_t k) noexcept nogil:
+    """`p` for [first, first + k) of all a[8] rows of the right side: sums go on in y, and are final behind the last."""
+    p.w = <const float *><uintptr_t>a[1] + image * a[17] + first * a[29]
+    p.off = <const int64_t *><uintptr_t>a[2] + first
+    p.k = k
+    if first == 0:
+        p.residual = NULL if a[5] == 0 else <const float *><uintptr_t>a[5] + image * a[25]
+        p.bias = <const float *><uintptr_t>a[4]
+        p.residual_row = a[26]
+        p.residual_column = a[27]
+    else:
+        p.residual = p.y
+        p.bias = NULL
+        p.residual_row = p.row_stride
+        p.residual_column = 1
+    p.activation = a[22] if first + k == a[8] else 0
+    p.lo = lower_bound(p.activation, p.alpha)
+    p.hi = upper_bound(p.activation, p.beta)
+
+
+cdef void tile_matmul(const int64_t *a, int64_t begin, int64_t end) noexcept nogil:
+    """`tile_gemm` of one group, of w as it lies: packed tile by tile or read in place, some of k at once.
+
+    args: 0 to 27 as for `tile_gemm`, with 1 group and y's column stride 1, 28-29 w strides of row and k, 30 scale of w,
+    31 k at once, at most K_BLOCK, 32 0 or w's row stride to read rows as they lie, of k stride 1 and scale 1.
+    """
+    cdef float[MAX_MR * K_BLOCK + MAX_NR] packed
+    cdef Product p
+    cdef int64_t tiles = (a[9] + a[14] - 1) // a[14]
+    cdef int64_t row_blocks = (tiles + a[13] - 1) // a[13]
+    cdef int64_t panel_blocks = (a[11] + a[12] - 1) // a[12]
+    cdef int64_t task, rb, pb, n, first, k, t, i, row, mr
+    cdef const float *w
+    cdef const int64_t *panels = <const int64_t *><uintptr_t>a[6]
+    set_product(&p, a)
+    for task in range(begin, end):
+        rb = task % row_blocks
+        pb = (task // row_blocks) % panel_blocks
+        n = task // (row_blocks * panel_blocks)
+        p.x = <const float *><uintptr_t>a[0] + n * a[15]
+        p.y = <float *><uintptr_t>a[3] + n * a[19]
+        first = 0
+        while first < a[8]:
+            k = min(a[31], a[8] - first)
+            matmul_part(&p, a, n, first, k)
+            for t in range(rb * a[13], min((rb + 1) * a[13], tiles)):
+                row = t * a[14]
+                mr = min(a[14], a[9] - row)
+                w = p.w + row * a[28]
+                if a[32] == 0:
+                    pack(packed, mr, w, a[28], a[29], mr, k, <float>number(a + 30), MAX_NR)
+                    w = packed
+                for i in range(pb * a[12], min((pb + 1) * a[12], a[11])):
+                    tile_panel(&p, w, a[32], panels + 4 * i, row, mr)
+            first += k
 
 
 cdef inline void dots(const int64_t *a, int64_t begin, int64_t end, int64_t m_step, int64_t row_step) noexcept nogil:
@@ -349,6 +428,7 @@ cdef void gevm(const int64_t *a, int64_t begin, int64_t end) noexcept nogil:
 
 KERNELS = {
     "tile_gemm": <uintptr_t>&tile_gemm,
+    "tile_matmul": <uintptr_t>&tile_matmul,
     "tile_gemm_zip": <uintptr_t>&tile_gemm_zip,
     "pack_rows": <uintptr_t>&pack_rows,
     "pack_columns": <uintptr_t>&pack_columns,

@@ -69,10 +69,10 @@ TW_INLINE tw_vec tw_nanmax_vec(tw_vec a, tw_vec b)
 TW_INLINE tw_vec tw_clip_vec(tw_vec v, tw_vec lo, tw_vec hi) { return tw_min_vec(hi, tw_max_vec(lo, v)); }
 
 /* Sums start from `init` (rows ldi apart) and `bias` (one for each row), either may be NULL; results are clipped to
-   lo..hi and stored to `c` (rows ldc apart). */
-TW_INLINE void tw_tile_body(const int mr, const int nv, int64_t k_count, const float *a, const float *b,
-                            const int64_t *off, float *c, int64_t ldc, const float *bias, const float *init,
-                            int64_t ldi, float lo, float hi)
+   lo..hi and stored to `c` (rows ldc apart). a[k][i] lies at a + k * ka + i * ia. */
+TW_INLINE void tw_tile_body(const int mr, const int nv, int64_t k_count, const float *a, const int64_t ka,
+                            const int64_t ia, const float *b, const int64_t *off, float *c, int64_t ldc,
+                            const float *bias, const float *init, int64_t ldi, float lo, float hi)
 {
     tw_vec acc[TW_MR][2];
 #pragma GCC unroll 16
@@ -97,9 +97,9 @@ TW_INLINE void tw_tile_body(const int mr, const int nv, int64_t k_count, const f
         for (int i = 0; i < mr; i++) {
 #pragma GCC unroll 2
             for (int j = 0; j < nv; j++)
-                acc[i][j] += a[i] * bv[j];
+                acc[i][j] += a[i * ia] * bv[j];
         }
-        a += mr;
+        a += ka;
     }
     const tw_vec low = tw_splat(lo), high = tw_splat(hi);
 #pragma GCC unroll 16
@@ -110,22 +110,23 @@ TW_INLINE void tw_tile_body(const int mr, const int nv, int64_t k_count, const f
     }
 }
 
-#define TW_TILE_CASE(mr)                                                                                          \
-    case 2 * (mr): tw_tile_body(mr, 1, k_count, a, b, off, c, ldc, bias, init, ldi, lo, hi); break;              \
-    case 2 * (mr) + 1: tw_tile_body(mr, 2, k_count, a, b, off, c, ldc, bias, init, ldi, lo, hi); break;
+#define TW_TILE_CASE(mr, ka, ia)                                                                                  \
+    case 2 * (mr): tw_tile_body(mr, 1, k_count, a, ka, ia, b, off, c, ldc, bias, init, ldi, lo, hi); break;      \
+    case 2 * (mr) + 1: tw_tile_body(mr, 2, k_count, a, ka, ia, b, off, c, ldc, bias, init, ldi, lo, hi); break;
 
-/* `mr` rows (1 to TW_MR) by `nv` vectors (1 or 2). */
+/* `mr` rows (1 to TW_MR) by `nv` vectors (1 or 2) of a packed tile, a[k][mr]. */
 static __attribute__((noinline)) void tw_tile(int mr, int nv, int64_t k_count, const float *a, const float *b,
                                               const int64_t *off, float *c, int64_t ldc, const float *bias,
                                               const float *init, int64_t ldi, float lo, float hi)
 {
+#define TW_PACKED(mr) TW_TILE_CASE(mr, mr, 1)
     switch (2 * mr + nv - 1) {
-        TW_TILE_CASE(1) TW_TILE_CASE(2) TW_TILE_CASE(3) TW_TILE_CASE(4) TW_TILE_CASE(5) TW_TILE_CASE(6)
+        TW_PACKED(1) TW_PACKED(2) TW_PACKED(3) TW_PACKED(4) TW_PACKED(5) TW_PACKED(6)
 #if TW_MR > 6
-        TW_TILE_CASE(7) TW_TILE_CASE(8) TW_TILE_CASE(9) TW_TILE_CASE(10) TW_TILE_CASE(11) TW_TILE_CASE(12)
-        TW_TILE_CASE(13) TW_TILE_CASE(14)
+        TW_PACKED(7) TW_PACKED(8) TW_PACKED(9) TW_PACKED(10) TW_PACKED(11) TW_PACKED(12) TW_PACKED(13) TW_PACKED(14)
 #endif
     }
+#undef TW_PACKED
 }
 
 /* out[q] = bias + sum_t w[t] * x[off[t] + q] for q in [0, n), n a multiple of TW_VW; reads x as far as needed. */
@@ -225,12 +226,29 @@ TW_INLINE float tw_sum_vec(tw_vec v)
     return t[0];
 }
 
+/* Half the lanes of a and b in turn, each the sum of two. */
+TW_INLINE tw_vec tw_fold_pair(tw_vec a, tw_vec b)
+{
+    return __builtin_shuffle(a, b, TW_LOW_HALVES) + __builtin_shuffle(a, b, TW_HIGH_HALVES);
+}
+
+/* The sums of the lanes of four vectors. */
+TW_INLINE void tw_sum_four(const tw_vec *v, float *out)
+{
+    float t[TW_VW];
+    tw_store_vec(t, tw_fold_pair(tw_fold_pair(v[0], v[2]), tw_fold_pair(v[1], v[3])));
+    for (int i = 0; i < 4; i++) {
+        out[i] = t[i];
+        for (int j = 4; j < TW_VW; j += 4) out[i] += t[i + j];
+    }
+}
+
 /* out[m * 4 + r] = the dot product of row r of four of w with x m of `count`, 1 to 4. */
 TW_INLINE void tw_dots_body(const int count, const float *w, int64_t ld, const float *x, int64_t n, float *out)
 {
     tw_vec s[4][4];
-    for (int r = 0; r < 4; r++)
-        for (int m = 0; m < 4; m++) s[r][m] = (tw_vec){0};
+    for (int m = 0; m < 4; m++)
+        for (int r = 0; r < 4; r++) s[m][r] = (tw_vec){0};
     int64_t k = 0;
     for (; k + TW_VW <= n; k += TW_VW) {
         tw_vec v[4];
@@ -239,16 +257,17 @@ TW_INLINE void tw_dots_body(const int count, const float *w, int64_t ld, const f
 #pragma GCC unroll 4
         for (int r = 0; r < 4; r++) {
             const tw_vec row = tw_load_vec(w + r * ld + k);
+            __builtin_prefetch(w + (r + 4) * ld + k); /* rows are too short for the hardware to foresee the next */
 #pragma GCC unroll 4
-            for (int m = 0; m < count; m++) s[r][m] += row * v[m];
+            for (int m = 0; m < count; m++) s[m][r] += row * v[m];
         }
     }
-    for (int m = 0; m < count; m++)
-        for (int r = 0; r < 4; r++) {
-            float sum = tw_sum_vec(s[r][m]);
-            for (int64_t i = k; i < n; i++) sum += w[r * ld + i] * x[m * n + i];
-            out[m * 4 + r] = sum;
-        }
+#pragma GCC unroll 4
+    for (int m = 0; m < count; m++) {
+        tw_sum_four(s[m], out + m * 4);
+        for (int r = 0; r < 4; r++)
+            for (int64_t i = k; i < n; i++) out[m * 4 + r] += w[r * ld + i] * x[m * n + i];
+    }
 }
 
 /* The dot product of x with each of four rows of w. */

@@ -34,7 +34,21 @@ TW_INLINE void tw_turn(tw_vec *v)
     }
 }
 
+#if defined(__AVX512F__)
 /* The first n floats at p, then zeros. */
+TW_INLINE tw_vec tw_load_some(const float *p, int64_t n) { return (tw_vec)_mm512_maskz_loadu_ps((1u << n) - 1, p); }
+
+TW_INLINE void tw_store_some(float *p, tw_vec v, int64_t n) { _mm512_mask_storeu_ps(p, (1u << n) - 1, (__m512)v); }
+#elif defined(__AVX__)
+TW_INLINE __m256i tw_first(int64_t n)
+{
+    return (__m256i)((tw_mask){0, 1, 2, 3, 4, 5, 6, 7} < (tw_mask){0} + (int32_t)n);
+}
+
+TW_INLINE tw_vec tw_load_some(const float *p, int64_t n) { return (tw_vec)_mm256_maskload_ps(p, tw_first(n)); }
+
+TW_INLINE void tw_store_some(float *p, tw_vec v, int64_t n) { _mm256_maskstore_ps(p, tw_first(n), (__m256)v); }
+#else
 TW_INLINE tw_vec tw_load_some(const float *p, int64_t n)
 {
     float part[TW_VW] = {0};
@@ -48,6 +62,7 @@ TW_INLINE void tw_store_some(float *p, tw_vec v, int64_t n)
     tw_store_vec(part, v);
     for (int64_t i = 0; i < n; i++) p[i] = part[i];
 }
+#endif
 
 /* dst[c * ldd + r] = scale * src[r * lds + c] for up to TW_VW rows and columns. With `loose`, a vector may be written for
    each column, zeros or what comes after being behind the rows. */
@@ -58,6 +73,7 @@ TW_INLINE void tw_turn_block(float *dst, int64_t ldd, const float *src, int64_t 
     const tw_vec factor = tw_splat(scale);
 #pragma GCC unroll 16
     for (int i = 0; i < TW_VW; i++) {
+        if (i < rows) __builtin_prefetch(src + i * lds + 8 * TW_LINE);
         if (i >= rows) v[i] = (tw_vec){0};
         else if (columns == TW_VW) v[i] = factor * tw_load_vec(src + i * lds);
         else v[i] = factor * tw_load_some(src + i * lds, columns);
@@ -71,21 +87,22 @@ TW_INLINE void tw_turn_block(float *dst, int64_t ldd, const float *src, int64_t 
     }
 }
 
-/* dst[c * ldd + r] = scale * src[r * lds + c] for any number of rows and columns. */
+/* dst[c * ldd + r] = scale * src[r * lds + c] for any number of rows and columns. Up to `slack` floats behind dst may be
+   written. */
 static inline void tw_turn_over(float *dst, int64_t ldd, const float *src, int64_t lds, int64_t rows, int64_t columns,
-                                float scale)
+                                float scale, int64_t slack)
 {
-    int64_t c = 0;
-    /* One row of blocks may write past its rows, as what is written there comes later anyway. */
-    if (rows <= TW_VW && rows == ldd) {
-        for (; c + 2 * TW_VW <= columns; c += TW_VW)
-            tw_turn_block(dst + c * ldd, ldd, src + c, lds, rows, TW_VW, scale, 1);
-    }
-    for (; c < columns; c += TW_VW) {
+    for (int64_t c = 0; c < columns; c += TW_VW) {
         const int64_t width = columns - c < TW_VW ? columns - c : TW_VW;
-        for (int64_t r = 0; r < rows; r += TW_VW)
-            tw_turn_block(dst + c * ldd + r, ldd, src + r * lds + c, lds, rows - r < TW_VW ? rows - r : TW_VW, width,
-                          scale, 0);
+        /* One row of blocks may write past its rows, as what is written there comes later. */
+        const int loose = rows <= TW_VW && rows == ldd && (columns - c - width + 1) * ldd + slack >= TW_VW;
+        for (int64_t r = 0; r < rows; r += TW_VW) {
+            const int64_t height = rows - r < TW_VW ? rows - r : TW_VW;
+            float *to = dst + c * ldd + r;
+            const float *from = src + r * lds + c;
+            if (width == TW_VW) tw_turn_block(to, ldd, from, lds, height, TW_VW, scale, loose);
+            else tw_turn_block(to, ldd, from, lds, height, width, scale, loose);
+        }
     }
 }
 

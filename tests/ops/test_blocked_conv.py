@@ -395,13 +395,6 @@ def test_a_nan_passes_activations(way, tail):
     assert kernel in kernels, kernels
 
 
-def test_one_convolution_alone_stays_plain():
-    model = load(
-        graph("y = Conv (x, w)", {"x": rand(1, 24, 9, 9)}, {"w": weights(24, 24, 3, 3)}, companion=False)
-    )
-    assert set(kernels_of(model)) <= {"pad_phases", "tile_gemm"}
-
-
 def test_plans_of_several_shapes_share_packed_weights():
     w = weights(24, 24, 3, 3)
     proto = graph("y = Conv <pads = [1, 1, 1, 1]> (x, w)", {"x": rand(1, 24, 5, 5)}, {"w": w})

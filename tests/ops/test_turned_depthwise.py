@@ -1,4 +1,4 @@
-"""Depthwise convolutions of plain images that are turned into blocks in the cache, against sums over taps in float64."""
+"""Depthwise convolutions of plain images, turned into blocks in the cache, against sums over taps in float64."""
 
 from __future__ import annotations
 

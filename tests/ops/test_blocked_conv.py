@@ -14,7 +14,6 @@ from tests.ops.layout_harness import (
     fills_lanes,
     graph,
     identity,
-    kernels_of,
     needs_kernels,
     rand,
     weights,

@@ -26,6 +26,8 @@ from tilewise.ops.lowering import Arg, Lowering, Ref, chunks, empty_aligned
 
 TASK_PLACES = 512
 """Places that a task writes, about."""
+GROUP_COST = 1.3
+"""What a multiplication takes here, in those of the plain product, which reads less for each."""
 
 
 def accepts_blocked_group(p: Problem, b: Lowering) -> bool:
@@ -37,6 +39,11 @@ def accepts_blocked_group(p: Problem, b: Lowering) -> bool:
         return False
     one_plane = p.size[0] == p.out[0] == p.kernel[0] == 1 and not p.pad[0]
     return one_plane and p.kernel[1] <= MAX_ROWS and stage_columns(p) >= 1
+
+
+def group_cost(p: Problem) -> float:
+    """Multiplications of a vector, each at the price of one of the plain product."""
+    return GROUP_COST * p.n * block_count(p.c) * (p.c // p.group) * p.taps * p.out[1] * p.out[2]
 
 
 def blocked_group(b: Lowering, p: Problem, residual: Ref | int) -> None:

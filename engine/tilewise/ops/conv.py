@@ -14,6 +14,7 @@ from tilewise.ops.blocked_group import (
     accepts_blocked_group,
     accepts_ragged_group,
     blocked_group,
+    group_cost,
     ragged_group,
 )
 from tilewise.ops.choice import Implementation, choose
@@ -135,7 +136,7 @@ def convolve(x: np.ndarray, w: np.ndarray, windows: Windows, group: int) -> np.n
 IMPLEMENTATIONS = (
     Implementation("product", PLAIN, accepts_product, product_conv),
     Implementation("blocked_depthwise", BLOCKED, accepts_blocked_depthwise, blocked_depthwise),
-    Implementation("blocked_group", BLOCKED, accepts_blocked_group, blocked_group),
+    Implementation("blocked_group", BLOCKED, accepts_blocked_group, blocked_group, group_cost),
     Implementation("winograd", BLOCKED, accepts_winograd, winograd_conv, winograd_cost),
     Implementation("blocked", BLOCKED, accepts_blocked, blocked_conv, blocked_cost),
     Implementation("ragged_group", BLOCKED, accepts_ragged_group, ragged_group),

@@ -90,8 +90,16 @@ def test_windows(op_type, shape, attrs):
 def test_vectors_of_windows_end_anywhere(op_type, kernel, stride, width):
     x = floats(1, 2, 2, width)
     x[0, 0, 1, 5] = x[0, 1, 0, width - 1] = np.nan
+    x = (
+        np.stack([x] * 2, axis=2) if stride == 1 else x
+    )  # planes in depth never go to the kernel of small planes
+    zeros = [0] * (x.ndim - 4)
     for pads in ([1, 1, 1, 1], [0, 0, 1, kernel - 1], [1, kernel - 1, 0, 0]):
-        attrs = {"kernel_shape": [2, kernel], "strides": [1, stride], "pads": pads}
+        attrs = {
+            "kernel_shape": [1] * len(zeros) + [2, kernel],
+            "strides": [1] * len(zeros) + [1, stride],
+            "pads": zeros + pads[:2] + zeros + pads[2:],
+        }
         check(op_type, [x], attrs, oracle=naive(op_type, attrs), kernel=True)
 
 

@@ -22,8 +22,9 @@ ROW = 4096
 RUN = 16
 """Floats that the kernels hold at once, and work on together: TW_POOL_ROW and TW_POOL_RUN of `pool.h`."""
 
-FEW_ROWS, FEW_COLUMNS = 16, 8
-"""For kernel `pool_few`: rows of a window at most (TW_FEW_ROWS of `pool_few.h`), and columns of the output at least."""
+FEW_ROWS, FEW_COLUMNS, FEW_COLUMNS_1 = 16, 8, 48
+"""For kernel `pool_few`: rows of a window at most (TW_FEW_ROWS of `pool_few.h`), and columns of the output at least; the
+same of small planes at stride 1."""
 
 GRAIN = 32768
 """Floats that a task reads, about."""
@@ -72,7 +73,7 @@ class WindowPool(Op):
             tables = [np.ones(1)] * (3 - n) + counts + [np.ones(RUN)]
             table = b.const(np.concatenate(tables).astype(np.float32))
         kernel, units, cost = choose(shape, windows)
-        if op in (MAX, AVERAGE) and is_few(windows) and b.has("pool_few"):
+        if op in (MAX, AVERAGE) and is_few(windows, kernel == "pool_planes") and b.has("pool_few"):
             kernel, units = "pool_few", int(np.prod([*shape[:2], *windows.out[:-1]]))
             cost = int(np.prod(windows.kernel[:-1])) * windows.sizes[-1]
         grain = max(1, GRAIN // cost)
@@ -351,14 +352,19 @@ def choose(shape: Shape, windows: Windows) -> tuple[str, int, int]:
     return "pool_rows", planes * rows, taps_above * touched[-1] + windows.kernel[-1] * windows.out[-1]
 
 
-def is_few(windows: Windows) -> bool:
-    """True where kernel `pool_few` takes the windows and is the fastest one."""
+def is_few(windows: Windows, small: bool) -> bool:
+    """True where kernel `pool_few` takes the windows and is the fastest one.
+
+    small: `pool_planes` takes them too; at stride 1 its vectors run across rows.
+    """
+    if small and windows.strides[-1] == 1 and windows.out[-1] < FEW_COLUMNS_1:
+        return False
     return (
         windows.kernel[-1] in (2, 3)
         and windows.strides[-1] in (1, 2)
         and windows.dilations[-1] == 1
         and int(np.prod(windows.kernel[:-1])) <= FEW_ROWS
-        and windows.out[-1] >= FEW_COLUMNS
+        and FEW_COLUMNS <= windows.out[-1] <= ROW
     )
 
 

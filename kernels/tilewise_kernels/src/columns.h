@@ -190,13 +190,15 @@ static void tw_softmax_row(float *y, const float *x, int64_t n, int logarithm)
     const float total = tw_exp_row(logarithm ? NULL : y, x, n, top);
     if (logarithm) {
         const float k = tw_log(total);
-        for (int64_t j = 0; j < n; j++)
-            y[j] = (x[j] - top) - k;
+        int64_t j = 0;
+        for (; j + TW_LANES <= n; j += TW_LANES) *(tw_lanes *)(y + j) = (TW_LANES_AT(x + j) - top) - k;
+        for (; j < n; j++) y[j] = (x[j] - top) - k;
         return;
     }
     const float f = 1.0f / total;
-    for (int64_t j = 0; j < n; j++)
-        y[j] *= f;
+    int64_t j = 0;
+    for (; j + TW_LANES <= n; j += TW_LANES) *(tw_lanes *)(y + j) = TW_LANES_AT(y + j) * f;
+    for (; j < n; j++) y[j] *= f;
 }
 
 /* A row divided by its L1 or L2 norm, 0 where that is 0. */

@@ -34,7 +34,7 @@ cdef void pool_rows(const int64_t *a, int64_t begin, int64_t end) noexcept nogil
 cdef void pool_few(const int64_t *a, int64_t begin, int64_t end) noexcept nogil:
     """Maxima and averages of windows 2 or 3 wide with a last stride of 1 or 2 and no dilation along it.
 
-    args: as for pool_rows. A window has at most TW_FEW_ROWS rows.
+    args: as for pool_rows. A window has at most TW_FEW_ROWS rows, the output of an average at most TW_POOL_ROW columns.
     """
     tw_pool_few(<const tw_windows *>a, begin, end)
 

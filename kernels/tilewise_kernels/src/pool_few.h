@@ -85,11 +85,10 @@ TW_INLINE tw_few_taps tw_few_load(const int max, const int stride, const tw_few 
     return (tw_few_taps){__builtin_shuffle(a, b, TW_EVEN), __builtin_shuffle(a, b, TW_ODD)};
 }
 
-/* One row of windows; x may be read in [begin, end), y written up to `last`: what is written too far comes later. Each
+/* One row of windows, for an average times `shares`; x may be read in [begin, end), y written up to `last`: what is written too far comes later. Each
    column is joined down once. */
 TW_INLINE void tw_few_row(const int max, const int width, const int stride, const tw_windows *g, const tw_few *f,
-                          const float *begin, const float *end, float *y, const float *last, float count,
-                          const float *counts)
+                          const float *begin, const float *end, float *y, const float *last, const float *shares)
 {
     const int64_t n = g->out[2], W = g->in[2], step = stride * TW_VW;
     const int ahead = stride == 1 ? width - 1 : width - 2; /* windows whose first taps belong to one of this vector */
@@ -102,7 +101,7 @@ TW_INLINE void tw_few_row(const int max, const int width, const int stride, cons
         tw_vec v = tw_few_join(max, now.first, stride == 1 ? shifted : now.second);
         if (width == 3)
             v = tw_few_join(max, v, stride == 1 ? __builtin_shuffle(now.first, next.first, TW_COUNT + 2) : shifted);
-        if (!max) v /= count * tw_load_vec(counts + j);
+        if (!max) v *= tw_load_vec(shares + j);
         if (y + j + TW_VW <= last) tw_store_vec(y + j, v);
         else for (int64_t i = j; i < n; i++) y[i] = v[i - j];
         now = next;
@@ -116,11 +115,15 @@ TW_INLINE void tw_few_units(const int max, const int width, const int stride, co
     const int64_t last = tw_min(end * g->grain, g->units);
     int64_t row = begin * g->grain, oh = row % oH, od = row / oH % oD, plane = row / (oH * oD);
     const float *counts = g->counts, *wide = counts ? counts + oD + oH : NULL;
+    float shares[TW_POOL_ROW + TW_POOL_RUN], counted = -1.0f;
     tw_few f;
     for (; row < last; row++) {
         tw_few_rows(g, g->x + plane * size, od, oh, &f);
-        tw_few_row(max, width, stride, g, &f, g->x, g->x + g->planes * size, g->y + row * oW, g->y + last * oW,
-                   counts ? counts[od] * counts[oD + oh] : 1.0f, wide);
+        if (!max && counts[od] * counts[oD + oh] != counted) {
+            counted = counts[od] * counts[oD + oh];
+            TW_EACH(oW) shares[j] = 1.0f / (counted * wide[j]);
+        }
+        tw_few_row(max, width, stride, g, &f, g->x, g->x + g->planes * size, g->y + row * oW, g->y + last * oW, shares);
         if (++oh == oH) {
             oh = 0;
             if (++od == oD) {

@@ -42,6 +42,7 @@ MATMUL = {
     "deep rows read in place": ((30, 1100), (1100, 45)),
     "deep rows a multiple of lines apart": ((30, 1024), (1024, 45)),
     "deep rows and many panels": ((20, 1030), (1030, 300)),
+    "right rows a page apart": ((260, 20), (20, 1024)),
     "deep batch": ((3, 7, 600), (3, 600, 49)),
     "one column behind a panel": ((20, 17), (17, 33)),
     "many rows and few columns": ((200, 40), (40, 12)),

@@ -28,6 +28,9 @@ GEMV_ROWS = 4
 """Up to this many rows a product is a few dot products with every column: bound by reading the matrix."""
 GEMV_COLUMNS = 8
 """The same for the columns of its right side."""
+PAGE_FLOATS, PACKED_ROWS = 1024, 256
+"""Rows of a right side some multiple of a page apart take each other's places in the caches: they are packed for so
+many rows of the left one."""
 GEVM_COLUMNS = 1024
 """Columns a task of a few rows times a matrix that lies row by row."""
 
@@ -182,7 +185,8 @@ class Matrix:
             key = "columns" if column == 1 else "columns of transpose"
             return self.b.packed(index, key, lambda: column_panels(w)), padded, PANEL, 0
         ref = self.b.input(index)
-        if column == 1 and self.n >= VECTOR:
+        far = row % PAGE_FLOATS == 0 and self.m >= PACKED_ROWS
+        if column == 1 and self.n >= VECTOR and not far:
             return ref, contiguous_panels(self.n), row, image
         images = self.images if image else 1
         packed = pack_columns(self.b, ref, images, self.n, self.k, strides)

@@ -23,8 +23,8 @@ RUN = 16
 """Floats that the kernels hold at once, and work on together: TW_POOL_ROW and TW_POOL_RUN of `pool.h`."""
 
 FEW_ROWS, FEW_COLUMNS, FEW_COLUMNS_1 = 16, 8, 48
-"""For kernel `pool_few`: rows of a window at most (TW_FEW_ROWS of `pool_few.h`), and columns of the output at least; the
-same of small planes at stride 1."""
+"""For kernel `pool_few`: rows of a window at most (TW_FEW_ROWS of `pool_few.h`), and columns of the output at least;
+the same of small planes at stride 1."""
 
 GRAIN = 32768
 """Floats that a task reads, about."""

@@ -8,7 +8,7 @@ import pytest
 from tests.ops import oracles
 from tests.ops.layout_harness import check_graph, graph, identity, kernels_of, needs_kernels, rand, weights
 from tests.ops.test_blocked_conv import spell
-from tilewise.ops import strips
+from tilewise.ops.blocked import strips
 from tilewise.runtime.model import load
 
 pytestmark = needs_kernels

@@ -7,7 +7,7 @@ import pytest
 
 from tests.ops import oracles
 from tests.ops.layout_harness import check_graph, graph, kernels_of, needs_kernels, rand, weights
-from tilewise.ops import winograd
+from tilewise.ops.blocked import winograd
 from tilewise.ops.layout import VECTOR
 from tilewise.runtime.model import load
 

@@ -11,7 +11,7 @@ from tilewise.graph import Fact
 from tilewise.graph.facts import Shape
 from tilewise.ops import epilogue
 from tilewise.ops.base import Inputs, Op
-from tilewise.ops.blocked import affine_blocked, channel_constant
+from tilewise.ops.blocked.steps import affine_blocked, channel_constant
 from tilewise.ops.columns import MAX_WIDTH, TASK_FLOATS
 from tilewise.ops.lowering import Arg, Lowering, chunks
 

@@ -8,15 +8,20 @@ from numpy.lib.stride_tricks import sliding_window_view
 from tilewise.graph import UNKNOWN, Fact
 from tilewise.ops import epilogue
 from tilewise.ops.base import Inputs, Op
-from tilewise.ops.blocked_conv import accepts_blocked, blocked_conv, blocked_cost
-from tilewise.ops.blocked_depthwise import accepts_blocked_depthwise, blocked_depthwise
-from tilewise.ops.blocked_group import (
+from tilewise.ops.blocked.conv import (
+    accepts_blocked,
+    blocked_conv,
+    blocked_cost,
+)
+from tilewise.ops.blocked.depthwise import accepts_blocked_depthwise, blocked_depthwise
+from tilewise.ops.blocked.group import (
     accepts_blocked_group,
     accepts_ragged_group,
     blocked_group,
     group_cost,
     ragged_group,
 )
+from tilewise.ops.blocked.winograd import accepts_winograd, winograd_conv, winograd_cost
 from tilewise.ops.choice import Implementation, choose
 from tilewise.ops.conv_problem import Problem
 from tilewise.ops.conv_product import accepts_product, product_conv
@@ -26,7 +31,6 @@ from tilewise.ops.layout import BLOCKED, PLAIN
 from tilewise.ops.lowering import Choice, Lowering
 from tilewise.ops.turned_depthwise import accepts_turned_depthwise, turned_depthwise
 from tilewise.ops.windows import Windows, extent, read_windows
-from tilewise.ops.winograd import accepts_winograd, winograd_conv, winograd_cost
 
 
 class Conv(Op):

@@ -10,7 +10,7 @@ import numpy as np
 from tilewise.graph import Fact
 from tilewise.graph.facts import Shape
 from tilewise.ops.base import Array, Inputs, Op
-from tilewise.ops.blocked import affine_blocked, blocked_operands
+from tilewise.ops.blocked.steps import affine_blocked, blocked_operands
 from tilewise.ops.layout import BLOCKED, PLAIN, VECTOR, block_count, blocked_floats
 from tilewise.ops.lowering import Ref, chunks
 

@@ -7,7 +7,7 @@ import numpy as np
 from tilewise.graph import UNKNOWN, Fact
 from tilewise.graph.facts import Dim, Shape, merge_dims
 from tilewise.ops.base import Inputs, Op
-from tilewise.ops.blocked import concat_blocked
+from tilewise.ops.blocked.steps import concat_blocked
 from tilewise.ops.lowering import Lowering
 from tilewise.ops.strided import copy, layout_in, layout_out
 

@@ -11,7 +11,7 @@ from tilewise.graph import Fact
 from tilewise.graph.facts import Shape
 from tilewise.ops.base import Inputs, Op
 from tilewise.ops.batch_norm import Planes, agree, batch_stats, scale_planes
-from tilewise.ops.blocked_norm import channels_blocked, lrn_blocked
+from tilewise.ops.blocked.norm import channels_blocked, lrn_blocked
 from tilewise.ops.columns import MAX_WIDTH, TASK_FLOATS, collapse, even_width, map_blocks
 from tilewise.ops.lowering import Arg, Lowering, chunks
 

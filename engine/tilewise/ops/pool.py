@@ -11,7 +11,7 @@ import numpy as np
 from tilewise.graph import UNKNOWN, Fact
 from tilewise.graph.facts import Shape
 from tilewise.ops.base import Array, Inputs, Op, values
-from tilewise.ops.blocked import planes_blocked, pool_blocked
+from tilewise.ops.blocked.steps import planes_blocked, pool_blocked
 from tilewise.ops.lowering import Lowering, chunks
 from tilewise.ops.windows import Windows, extent, read_windows
 

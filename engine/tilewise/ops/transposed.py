@@ -14,7 +14,7 @@ import numpy as np
 from tilewise.graph import UNKNOWN, Fact
 from tilewise.graph.facts import Shape
 from tilewise.ops.base import Inputs, Op
-from tilewise.ops.blocked_transposed import accepts_blocked_transposed, blocked_transposed
+from tilewise.ops.blocked.transposed import accepts_blocked_transposed, blocked_transposed
 from tilewise.ops.conv_problem import phase_image, phase_table
 from tilewise.ops.lowering import Lowering, Ref
 from tilewise.ops.tiles import VECTOR, Product, emit, emit_zip, image_panels, pack_tiles

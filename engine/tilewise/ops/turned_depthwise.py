@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from tilewise.ops.blocked_conv import MAX_FILL, constant_bias, packed_bias
-from tilewise.ops.blocked_depthwise import MAX_ROWS, pack_taps
+from tilewise.ops.blocked.depthwise import MAX_ROWS, pack_taps
+from tilewise.ops.blocked.product import (
+    MAX_FILL,
+    constant_bias,
+    packed_bias,
+)
 from tilewise.ops.conv_problem import Problem
 from tilewise.ops.layout import VECTOR, block_count
 from tilewise.ops.lowering import Arg, Lowering, Ref, chunks

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from tilewise.graph.facts import Shape
 from tilewise.ops.base import Array, Inputs, Op
-from tilewise.ops.blocked_move import view_channels
+from tilewise.ops.blocked.move import view_channels
 from tilewise.ops.lowering import Lowering
 from tilewise.ops.parameters import facts_of
 from tilewise.ops.strided import Layout, blank, copy, distance, is_contiguous, layout_in

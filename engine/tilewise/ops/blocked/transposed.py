@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tilewise.ops.blocked_conv import (
-    MAX_FILL,
+from tilewise.ops.blocked.conv import (
     ROW_FLOATS,
+)
+from tilewise.ops.blocked.product import (
+    MAX_FILL,
     BlockedProduct,
     Segments,
     Taps,

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from tilewise.ops.blocked_conv import MAX_FILL, constant_bias, packed_bias
+from tilewise.ops.blocked.product import (
+    MAX_FILL,
+    constant_bias,
+    packed_bias,
+)
+from tilewise.ops.blocked.strips import reader_is_pointwise, strips
 from tilewise.ops.conv_problem import Problem
 from tilewise.ops.layout import BLOCKED, VECTOR, block_count, blocked_floats
 from tilewise.ops.lowering import Arg, Deferred, Lowering, Ref, aligned, chunks
-from tilewise.ops.strips import reader_is_pointwise, strips
 
 TASK_PLACES = 1024
 """Places that a task writes, about."""

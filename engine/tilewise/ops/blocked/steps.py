@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from tilewise.graph.facts import Shape
-from tilewise.ops.blocked_move import concat_channels
+from tilewise.ops.blocked.move import concat_channels
 from tilewise.ops.layout import BLOCKED, VECTOR, block_count, pack_blocked, pack_channels, whole_blocks
 from tilewise.ops.lowering import Lowering, Ref, chunks
 from tilewise.ops.strided import Layout, copy

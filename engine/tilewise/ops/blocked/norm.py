@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from tilewise.ops.blocked import is_blocked
+from tilewise.ops.blocked.steps import is_blocked
 from tilewise.ops.layout import BLOCKED, VECTOR, block_count, pack_channels
 from tilewise.ops.lowering import Lowering, Ref, chunks
 

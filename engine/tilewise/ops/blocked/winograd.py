@@ -7,11 +7,13 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from tilewise.ops.blocked_conv import (
+from tilewise.ops.blocked.conv import (
+    accepts_blocked,
+)
+from tilewise.ops.blocked.product import (
     ONE_TAP,
     BlockedProduct,
     Segments,
-    accepts_blocked,
     emit_blocked,
     flat_tiles,
     packed_bias,

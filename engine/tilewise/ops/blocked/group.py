@@ -6,7 +6,12 @@ import math
 
 import numpy as np
 
-from tilewise.ops.blocked_conv import (
+from tilewise.ops.blocked.conv import (
+    is_pointwise,
+)
+from tilewise.ops.blocked.depthwise import MAX_ROWS, stage_columns
+from tilewise.ops.blocked.move import gather_channels, move_channels
+from tilewise.ops.blocked.product import (
     MAX_FILL,
     ONE_TAP,
     BlockedProduct,
@@ -14,12 +19,9 @@ from tilewise.ops.blocked_conv import (
     constant_bias,
     emit_blocked,
     flat_tiles,
-    is_pointwise,
     pack_pairs,
     packed_bias,
 )
-from tilewise.ops.blocked_depthwise import MAX_ROWS, stage_columns
-from tilewise.ops.blocked_move import gather_channels, move_channels
 from tilewise.ops.conv_problem import Problem
 from tilewise.ops.layout import BLOCKED, VECTOR, block_count, pack_blocked
 from tilewise.ops.lowering import Arg, Lowering, Ref, chunks, empty_aligned

@@ -135,6 +135,7 @@ def test_an_input_that_nothing_reads_is_checked_all_the_same() -> None:
             model(x, numbers(3))
 
 
+@needs_kernels
 def test_memory_that_is_not_there_is_an_error_and_the_plan_stays_usable(
     pair: tw.Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -134,11 +134,8 @@ class RMSNormalization(LayerNormalization):
         return scale.dtype
 
 
-class ChannelNormalization(Op):
-    """`LayerNormalization` over axis 1 of x (N, C, ...), scale (C,) and bias (C,), without its further outputs."""
-
-    domain = "tilewise"
-    attributes = frozenset({"epsilon"})
+class ByChannel(Op):
+    """Base of normalizations of x (N, C, d1, ...) with a scale (C,) and a bias (C,)."""
 
     def infer(self, ins: Inputs) -> list[Fact]:
         x = ins[0]
@@ -147,6 +144,13 @@ class ChannelNormalization(Op):
                 raise self.fail(f"expected an input of rank 2 or more, got {x}")
             check_vectors(self, ins, x.shape[1])
         return [x.without_value()]
+
+
+class ChannelNormalization(ByChannel):
+    """`LayerNormalization` over axis 1 of x (N, C, ...), scale (C,) and bias (C,), without its further outputs."""
+
+    domain = "tilewise"
+    attributes = frozenset({"epsilon"})
 
     def evaluate(self, x, scale, bias=None):
         dtype = working_dtype(x.dtype)
@@ -192,18 +196,10 @@ def row_parameter(b: Lowering, i: int, shape: tuple[int, ...]) -> Arg | None:
     return b.packed(i, f"row {shape}", lambda: np.broadcast_to(value.reshape(given), shape))
 
 
-class InstanceNormalization(Op):
+class InstanceNormalization(ByChannel):
     """Each plane of (N, C, d1, ...) normalized, then scale and bias (C,) (ONNX InstanceNormalization)."""
 
     attributes = frozenset({"epsilon", "consumed_inputs"})
-
-    def infer(self, ins: Inputs) -> list[Fact]:
-        x = ins[0]
-        if x.shape is not None:
-            if len(x.shape) < 2:
-                raise self.fail(f"expected an input of rank 2 or more, got {x}")
-            check_vectors(self, ins, x.shape[1])
-        return [x.without_value()]
 
     def evaluate(self, x, scale, bias):
         C = x.shape[1]

@@ -253,6 +253,14 @@ def test_weights_shared_by_convolutions_of_other_groups():
     assert kernels.count("blocked_conv") == 2, kernels
 
 
+def test_weights_shared_by_pointwise_convolutions_of_other_groups():
+    w, b, x, z = weights(140, 20, 1, 1), rand(140), rand(1, 40, 6, 6), rand(1, 80, 6, 6)
+    want = {"y": oracles.conv(x, w, b, group=2), "v": oracles.conv(z, w, b, group=4)}
+    nodes = "y = Conv <group: int = 2> (x, w, b) v = Conv <group: int = 4> (z, w, b)"
+    kernels = check_graph(nodes, {"x": x, "z": z}, {"w": w, "b": b}, want, companion=False)
+    assert kernels.count("blocked_conv") == 2, kernels
+
+
 # Epilogues.
 
 CONVOLUTIONS = {

@@ -20,6 +20,7 @@ from tilewise.ops.blocked.product import (
     flat_tiles,
     pack_pairs,
     packed_bias,
+    packed_pairs,
 )
 from tilewise.ops.blocked.strips import reader_is_depthwise, strips
 from tilewise.ops.conv_problem import Problem, phase_image, phase_table
@@ -158,7 +159,7 @@ def blocked_conv_whole(b: Lowering, p: Problem, residual: Ref | int) -> None:
     else:
         regions = live_regions(p)
         image = Image(b.input(0, BLOCKED), p.size, VECTOR, (0, 0, 0))
-    weights = _packed_by_tap(b) if plain else _packed(b, p.group)
+    weights = _packed_by_tap(b) if plain else packed_pairs(b, p.group)
     x_group = image.plane * (depth if plain else block_count(depth))
     places = p.out[0] * p.out[1] * p.out[2]
     for region in regions:
@@ -248,7 +249,7 @@ def _pointwise_rows(
         b,
         BlockedProduct(
             x=x[0],
-            w=_packed(b, 1),
+            w=packed_pairs(b, 1),
             y=y[0].at(place),
             segments=Segments.of_blocks(p.c, ONE_TAP, x[1] * width * VECTOR),
             tiles=flat_tiles((last - first) * width, VECTOR),
@@ -267,11 +268,6 @@ def _pointwise_rows(
             activation=p.activation,
         ),
     )
-
-
-def _packed(b: Lowering, group: int) -> Ref:
-    """The weights as pairs of blocks; the name says the groups, for another node may share the weights alone."""
-    return b.packed(1, f"pairs of {group} groups", lambda: pack_pairs(b.value(1), group))
 
 
 def _packed_by_tap(b: Lowering) -> Ref:

@@ -19,8 +19,8 @@ from tilewise.ops.blocked.product import (
     constant_bias,
     emit_blocked,
     flat_tiles,
-    pack_pairs,
     packed_bias,
+    packed_pairs,
 )
 from tilewise.ops.conv_problem import Problem
 from tilewise.ops.layout import BLOCKED, VECTOR, block_count, pack_blocked
@@ -102,7 +102,7 @@ def ragged_group(b: Lowering, p: Problem, residual: Ref | int) -> None:
         b,
         BlockedProduct(
             x=x,
-            w=b.packed(1, "pairs", lambda: pack_pairs(b.value(1), p.group)),
+            w=packed_pairs(b, p.group),
             y=y,
             segments=Segments.of_blocks(depth, ONE_TAP, plane),
             tiles=flat_tiles(places, VECTOR),
@@ -116,7 +116,7 @@ def ragged_group(b: Lowering, p: Problem, residual: Ref | int) -> None:
             x_strides=(block_count(depth) * p.group * plane, block_count(depth) * plane),
             w_strides=(0, depth * block_count(outs) * VECTOR),
             y_strides=(blocks * plane, plane),
-            bias=b.packed(2, "channels by group", lambda: _pack_bias(b.value(2), p.group))
+            bias=b.packed(2, f"channels of {p.group} groups", lambda: _pack_bias(b.value(2), p.group))
             if b.given(2)
             else 0,
             residual=residual if isinstance(residual, int) else _apart(b, residual, p, outs),

@@ -48,6 +48,11 @@ def pack_pairs(w: np.ndarray, group: int) -> np.ndarray:
     return out
 
 
+def packed_pairs(b: Lowering, group: int) -> Ref:
+    """The weights as `pack_pairs` has them; the name says the groups, for another node may share the weights alone."""
+    return b.packed(1, f"pairs of {group} groups", lambda: pack_pairs(b.value(1), group))
+
+
 @dataclass(frozen=True, slots=True)
 class Segments:
     """The runs of neighbouring channels that make up a sum.
